@@ -1,0 +1,3 @@
+SELECT parcel, status, at, latitude, longitude
+FROM scan
+ORDER BY parcel, id;

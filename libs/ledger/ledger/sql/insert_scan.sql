@@ -1,0 +1,2 @@
+INSERT INTO scan (parcel, status, at, latitude, longitude)
+VALUES (:parcel, :status, :at, :latitude, :longitude);

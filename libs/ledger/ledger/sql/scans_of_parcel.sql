@@ -1,0 +1,4 @@
+SELECT parcel, status, at, latitude, longitude
+FROM scan
+WHERE parcel = :parcel
+ORDER BY id;

@@ -1,0 +1,1 @@
+"""A worker that files scans from an inbox into the ledger."""

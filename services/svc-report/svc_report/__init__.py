@@ -1,0 +1,1 @@
+"""Reports on parcels, on the command line."""
