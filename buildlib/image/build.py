@@ -185,11 +185,10 @@ class _Output:
 @contextmanager
 def _client(endpoint: Endpoint) -> Iterator[Any]:
     """A client of docker-py, connected; BuildlibError where no engine answers."""
-    import docker
     from docker.errors import DockerException
 
     try:
-        client = docker.APIClient(
+        client = _client_class()(
             base_url=endpoint.host,
             version="auto",
             tls=_tls(endpoint),
@@ -203,6 +202,17 @@ def _client(endpoint: Endpoint) -> Iterator[Any]:
         yield client
     finally:
         client.close()
+
+
+def _client_class() -> Any:
+    import docker
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            """requests lets REQUESTS_CA_BUNDLE replace the authority of the engine's certificates; docker does not."""
+            return super().merge_environment_settings(url, proxies, stream, verify or self.verify, cert)
+
+    return Client
 
 
 def _tls(endpoint: Endpoint) -> Any:

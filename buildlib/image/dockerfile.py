@@ -14,7 +14,8 @@ from buildlib.errors import BuildlibError
 
 HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_][A-Za-z0-9_]*)\2")
 DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S*)\s*$", re.IGNORECASE)
-VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::([-+])([^}]*))?\})")
+# The bound keeps a text of many unclosed `${a:-` from taking quadratic time.
+VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::([-+])([^}]{0,999}))?\})")
 PIP_INSTALL = re.compile(r"\bpip[0-9.]*\s+(?:-\S+\s+)*install\s+([^&|;]*)")
 BEGIN = "begin with `FROM IMAGE`, an image that has Python"
 TOOLS = {"pip", "setuptools", "wheel", "uv"}  # not what a lock of a service holds
@@ -182,7 +183,7 @@ def _logical(lines: Sequence[str], number: int, continued: re.Pattern[str]) -> t
         parts.append(continued.sub("", line))
         if not continued.search(line):
             break
-    return " ".join(parts), number
+    return "".join(parts), number
 
 
 def _instruction(line: int, words: str) -> Instruction:
