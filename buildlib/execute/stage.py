@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from buildlib.errors import BuildlibError
-from buildlib.execute.action import Action, ActionFailed, InputChanged, InvalidAction, OutputFile
+from buildlib.execute.action import Action, ActionFailed, InputChanged, InputFile, InvalidAction, OutputFile
 
 FIXED_TIME_NS = 315_619_200 * 10**9  # 1980-01-02: a day after zip's first one, so that no timezone falls below it
 LINK_HOPS = 40  # as Linux's own limit
@@ -101,7 +101,7 @@ def stage(action: Action, read: Callable[[str], bytes], room: str) -> str:
         _make_directory(os.path.join(room, name))
     _make_directories(root, _needed_directories(action))
     for file in action.files:
-        _copy(root, file.path, _verified(read, file.path, file.sha256), 0o755 if file.executable else 0o644)
+        _copy(root, file.path, _verified(read, file), 0o755 if file.executable else 0o644)
     for link in action.links:
         os.symlink(link.target, os.path.join(root, link.path))
     return root
@@ -130,14 +130,14 @@ def _make_directory(path: str) -> None:
     os.chmod(path, 0o755)  # whatever our own umask is: it is one for the whole process, threads included
 
 
-def _verified(read: Callable[[str], bytes], path: str, sha256: str) -> bytes:
+def _verified(read: Callable[[str], bytes], file: InputFile) -> bytes:
     cure = "run again once nothing writes there"
     try:
-        content = read(path)
+        content = read(file.path)
     except FileNotFoundError:
-        raise InputChanged(path, "was removed while the build read it", cure) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputChanged(path, "was edited while the build read it", cure)
+        raise InputChanged(file.path, "was removed while the build read it", cure) from None
+    if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+        raise InputChanged(file.path, "was edited while the build read it", cure)
     return content
 
 
