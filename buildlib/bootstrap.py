@@ -5,8 +5,9 @@ what the user typed (for messages). Knows: what was made from what, and how pip 
 tests the environment is for, and imports nothing of buildlib.
 
 `VENV/.made/` remembers what an environment was made from: `root`, `lock`, `project` hold the path and the two files'
-contents. `root` is written first (the environment is ours), `lock` once its packages are in, `project` last. A killed
-run therefore leaves no complete memory, and the next one makes what is missing.
+contents. `root` is written first (the environment is ours), `lock` once its packages are in, `project` last: a killed
+run leaves no complete memory, and the next one makes what is missing. `pip` in there is the unpacked pip, outside of
+the environment's own packages.
 """
 
 import contextlib
@@ -24,22 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What a user's pip settings must not redirect. Index, proxy, certificate and cache settings stay theirs.
-FOREIGN_PIP = (
-    "CONSTRAINT",
-    "DRY_RUN",
-    "EDITABLE",
-    "LOG",
-    "NO_BINARY",
-    "NO_INDEX",
-    "PREFIX",
-    "PYTHON",
-    "REPORT",
-    "REQUIREMENT",
-    "REQUIRE_VIRTUALENV",
-    "ROOT",
-    "TARGET",
-    "USER",
-)
+FOREIGN_PIP = {f"PIP_{name}" for name in ("CONSTRAINT", "DRY_RUN", "EDITABLE", "LOG", "NO_BINARY", "PREFIX", "PYTHON")}
+FOREIGN_PIP |= {f"PIP_{name}" for name in ("REPORT", "REQUIREMENT", "ROOT", "TARGET", "USER")}
 
 
 class MakeError(Exception):
@@ -125,10 +112,8 @@ def start_afresh(job: Job) -> None:
 
 def forget_all_but_the_mark(job: Job) -> None:
     """Empty the directory; `.made` stays so that a run killed in here still finds it ours."""
-    for name in os.listdir(job.path(".made")):
-        os.unlink(job.path(".made", name))
-    for entry in os.scandir(job.path()):
-        if entry.name == ".made":
+    for entry in [*os.scandir(job.path(".made")), *os.scandir(job.path())]:
+        if entry.path == job.path(".made"):
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
@@ -159,10 +144,13 @@ def install_project(job: Job, project: bytes, held: int) -> None:
 
 
 def pip(job: Job, held: int, *args: str) -> None:
-    """Run the pip that comes with Python, from its wheel, inside the environment."""
+    """Run the pip that comes with Python, not installed but beside what it installs."""
+    if not os.path.isdir(job.path(".made", "pip")):
+        shutil.unpack_archive(bundled_pip(), job.path(".made", "pip.part"), "zip")
+        os.rename(job.path(".made", "pip.part", "pip"), job.path(".made", "pip"))
     log = job.path(".made", "pip.log")
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--quiet", "--log", log]
-    run(job, [job.path("bin", "python"), "-I", bundled_pip() + "/pip", "install", *options, *args], held, log)
+    run(job, [job.path("bin", "python"), "-I", job.path(".made", "pip"), "install", *options, *args], held, log)
     os.unlink(log)
 
 
@@ -177,15 +165,19 @@ def bundled_pip() -> str:
     return wheels[0]
 
 
+def clean_environ() -> dict[str, str]:
+    """The user's environment without what changes where pip installs or how Python starts."""
+    return {key: value for key, value in os.environ.items() if key not in FOREIGN_PIP and not key.startswith("PYTHON")}
+
+
 def run(job: Job, argv: list[str], held: int, log: str = "") -> None:
     """Run a step quietly; a failure becomes one line.
 
     The child inherits the lock: if this process is killed, the next run waits until the orphan has stopped writing.
     """
-    environ = {key: value for key, value in os.environ.items() if key.removeprefix("PIP_") not in FOREIGN_PIP}
     child = subprocess.Popen(
         argv,
-        env=environ,
+        env=clean_environ(),
         pass_fds=(held,),
         cwd=job.root,
         stdin=subprocess.DEVNULL,
