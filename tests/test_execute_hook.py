@@ -38,13 +38,17 @@ def test_a_backend_of_the_project_is_found_in_its_backend_path(tmp_path: Path) -
 
 
 def test_config_settings_reach_the_backend(tmp_path: Path) -> None:
-    result = build(tmp_path, {"own.py": BACKEND}, "--backend-path", ".", "--config-settings", '{"a": ["b", "{python}"]}')
+    result = build(
+        tmp_path, {"own.py": BACKEND}, "--backend-path", ".", "--config-settings", '{"a": ["b", "{python}"]}'
+    )
     assert f"settings {{'a': ['b', '{HERE_TOOLS['python']}']}}" in result.log
     assert "settings None" in build(tmp_path, {"own.py": BACKEND}, "--backend-path", ".").log
 
 
 def test_a_backend_may_be_an_attribute_of_a_module(tmp_path: Path) -> None:
-    source = BACKEND + "class outer:\n    class inner:\n        build_wheel = staticmethod(build_wheel)\ndel build_wheel\n"
+    source = (
+        BACKEND + "class outer:\n    class inner:\n        build_wheel = staticmethod(build_wheel)\ndel build_wheel\n"
+    )
     result = build(tmp_path, {"own.py": source}, "--backend-path", ".", backend="own:outer.inner")
     assert len(result.outputs) == 1
 
@@ -90,7 +94,9 @@ def test_exit_code_64_alone_is_an_ordinary_failure(tmp_path: Path) -> None:
 
 
 def test_an_exception_of_the_backend_is_a_traceback_in_the_log(tmp_path: Path) -> None:
-    log = fail(tmp_path, {"own.py": "def build_wheel(*args): raise ValueError('no such file')\n"}, "--backend-path", ".")
+    log = fail(
+        tmp_path, {"own.py": "def build_wheel(*args): raise ValueError('no such file')\n"}, "--backend-path", "."
+    )
     assert "Traceback" in log and "ValueError: no such file" in log
 
 

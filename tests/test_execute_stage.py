@@ -154,19 +154,19 @@ def test_an_output_that_is_missing_or_a_link_is_a_failure(tmp_path: Path) -> Non
     tree = Tree({"a": "1"})
     action = tree.action("true", outputs=("out/", "x/y"))
     root = Path(stage(action, tree.read, str(tmp_path / "room")))
-    with pytest.raises(ActionFailed, match="^out/: is declared as an output and was not made"):
+    with pytest.raises(ActionFailed, match=r"^out/: is declared as an output and was not made"):
         collect(action, str(root))
     (root / "out").mkdir()
-    with pytest.raises(ActionFailed, match="^x/y: is declared as an output and was not made"):
+    with pytest.raises(ActionFailed, match=r"^x/y: is declared as an output and was not made"):
         collect(action, str(root))
     (root / "out/secret").symlink_to("/etc/passwd")
-    with pytest.raises(ActionFailed, match="^out/secret: is an output reached by a link"):
+    with pytest.raises(ActionFailed, match=r"^out/secret: is an output reached by a link"):
         collect(action, str(root))
     (root / "out/secret").unlink()
     (root / "x").rmdir()
     (tmp_path / "y").write_text("elsewhere")
     (root / "x").symlink_to(tmp_path)
-    with pytest.raises(ActionFailed, match="^x/y: is an output reached by a link"):
+    with pytest.raises(ActionFailed, match=r"^x/y: is an output reached by a link"):
         collect(action, str(root))
 
 

@@ -59,7 +59,9 @@ def wheel_action(tree: Tree, backend: str, *more: str, directory: str = "", warm
 def make_environment(place: Path, *requirements: str) -> dict[str, str]:
     """A real build environment; the tools mapping of it."""
     subprocess.run([sys.executable, "-m", "uv", "venv", "-q", "-p", sys.executable, place], check=True)
-    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "-q", "-p", place / "bin/python", *requirements], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "install", "-q", "-p", place / "bin/python", *requirements], check=True
+    )
     return {"python": str(place / "bin/python"), "bin": str(place / "bin")}
 
 

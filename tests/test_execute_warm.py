@@ -95,8 +95,8 @@ def test_different_projects_in_one_worker_do_not_mix(builder: Builder) -> None:
 
 def test_no_state_of_a_build_reaches_the_next(builder: Builder) -> None:
     source = (
-        "print(len(seen), 'LEAK' in os.environ, os.path.exists('left'), oct(os.umask(0)), 'antigravity' in sys.modules)\n"
-        "seen.append(1); os.environ['LEAK'] = '1'; open('left', 'w'); os.umask(0o77); sys.modules['antigravity'] = 1"
+        "print(len(seen), 'LEAK' in os.environ, os.path.exists('left'), oct(os.umask(0)), 'odd' in sys.modules)\n"
+        "seen.append(1); os.environ['LEAK'] = '1'; open('left', 'w'); os.umask(0o77); sys.modules['odd'] = 1"
     )
     assert [builder.do(source) for _ in range(4)] == ["0 False False 0o22 False\n"] * 4
 
@@ -111,7 +111,9 @@ def test_a_warm_build_sees_what_a_fresh_process_sees(builder: Builder) -> None:
     looks = []
     for warm in (False, True, True, True):
         log = builder.build(tree, directory="libs/a", warm=warm).log
-        looks.append(log.replace(f"room{builder.count}", "ROOM").replace(".hook.py", "hook.py").replace("../hook", "hook"))
+        looks.append(
+            log.replace(f"room{builder.count}", "ROOM").replace(".hook.py", "hook.py").replace("../hook", "hook")
+        )
     assert len(set(looks)) == 1, looks
 
 
@@ -186,7 +188,9 @@ def test_a_worker_that_dies_idle_is_replaced_by_a_subprocess(builder: Builder) -
 def test_a_worker_that_talks_nonsense_is_replaced_by_a_subprocess(tmp_path: Path, tools: dict[str, str]) -> None:
     fake = tmp_path / "python"
     # Talks nonsense as a worker, and is the real interpreter for everything else.
-    fake.write_text(f'#!/bin/sh\ncase "$1" in *worker.py) echo nonsense; exec sleep 600;; esac\nexec {tools["python"]} "$@"\n')
+    fake.write_text(
+        f'#!/bin/sh\ncase "$1" in *worker.py) echo nonsense; exec sleep 600;; esac\nexec {tools["python"]} "$@"\n'
+    )
     fake.chmod(0o755)
     builder = Builder(tmp_path, {**tools, "python": str(fake)})
     started = time.monotonic()
@@ -203,19 +207,20 @@ def test_what_a_warm_build_leaves_in_the_background_is_ended_with_it(builder: Bu
 
 HANG = (
     "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
-    "open('pids.tmp', 'w').write(f'{os.getpid()} {os.getppid()} {child.pid}')\nos.rename('pids.tmp', 'pids')\ntime.sleep(600)"
+    "open('pids.tmp', 'w').write(f'{os.getpid()} {os.getppid()} {child.pid}')\n"
+    "os.rename('pids.tmp', 'pids')\ntime.sleep(600)"
 )
 
-PARENT = """
+PARENT = f"""
 import sys
-sys.path[:0] = [%r, %r]
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]}
 from test_execute_support import wheel_action, wheel_tree
 from buildlib.execute.local import LocalExecutor
 room, python, bin = sys.argv[1:]
-tree = wheel_tree({"do.py": %r})
+tree = wheel_tree({{"do.py": {HANG!r}}})
 action = wheel_action(tree, "probe", warm=True)
-LocalExecutor(jobs=1).run(action, tree.read, room, {"python": python, "bin": bin})
-""" % (str(Path(__file__).parent), str(Path(__file__).parent.parent), HANG)
+LocalExecutor(jobs=1).run(action, tree.read, room, {{"python": python, "bin": bin}})
+"""
 
 
 def test_a_worker_and_its_build_end_when_the_parent_is_killed(tmp_path: Path, tools: dict[str, str]) -> None:
