@@ -343,16 +343,14 @@ def wish(wanted: Wanted, name: str, extras: Iterable[str], specifier: str, marke
 
 
 def difference(declared: Wanted, locked: Wanted) -> str:
-    """The first requirement that only one side has, said for people; "" when both mean the same."""
-    for key in sorted(declared.keys() | locked.keys(), key=lambda each: (each[0], sorted(each[1]), each[2])):
-        label = key[0] + (f"[{','.join(sorted(key[1]))}]" if key[1] else "") + key[2]
+    """The first requirement in which the two sides differ, said for people; "" when both mean the same."""
+    for key in sorted(declared, key=_order):
         if key not in locked:
-            return f"{label} is not in it"
-        if key not in declared:
-            return f"it still has {label}"
-        if not same_marker(_any_of(declared[key]), _any_of(locked[key])):
-            return f"{label} has another marker in it"
-    return ""
+            return f"{_label(key)} is not in it"
+        if not same_marker(any_of(declared[key]), any_of(locked[key])):
+            return f"{_label(key)} has another marker in it"
+    gone = sorted(locked.keys() - declared.keys(), key=_order)
+    return f"it still has {_label(gone[0])}" if gone else ""
 
 
 def mentions_extra(marker: str) -> bool:
@@ -380,7 +378,17 @@ def same_pythons(one: str, other: str) -> bool:
     )
 
 
-def _any_of(markers: list[str]) -> str:
+def _order(key: tuple[str, frozenset[str], str]) -> tuple[str, list[str], str]:
+    return key[0], sorted(key[1]), key[2]
+
+
+def _label(key: tuple[str, frozenset[str], str]) -> str:
+    name, extras, specifier = key
+    return name + (f"[{','.join(sorted(extras))}]" if extras else "") + specifier
+
+
+def any_of(markers: list[str]) -> str:
+    """The marker that holds where one of them does ("" holds always)."""
     return "" if "" in markers else " or ".join(f"({marker})" for marker in markers)
 
 

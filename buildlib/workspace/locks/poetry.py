@@ -21,6 +21,7 @@ from buildlib.workspace.locks.base import (
     Pin,
     Source,
     Target,
+    any_of,
     in_default_index,
     inside,
     mentions_extra,
@@ -128,8 +129,8 @@ class PoetryLock:
         for name in sorted(declared.keys() ^ locked.keys()):
             raise self._stale(member, f"{name} is not in it" if name in declared else f"it still has {name}")
         for name in sorted(declared):
-            self.source.holds(_any_of(locked[name]), Target("3.12", "linux/amd64"))
-            if not same_marker(_any_of(declared[name]), _any_of(locked[name])):
+            self.source.holds(any_of(locked[name]), Target("3.12", "linux/amd64"))
+            if not same_marker(any_of(declared[name]), any_of(locked[name])):
                 raise self._stale(member, f"{name} has another marker in it")
 
     def _stale(self, member: Member, how: str) -> BuildlibError:
@@ -317,10 +318,6 @@ def _names(source: Source, value: object, name: str) -> frozenset[str]:
     """The names in PEP 508 strings; only the names, since old locks hold strings that are not quite PEP 508."""
     found = (re.match(r"[A-Za-z0-9._-]+", text) for text in source.texts(value, f"extras of {name}"))
     return frozenset(source.name(match.group().rstrip(".-_"), f"extras of {name}") for match in found if match)
-
-
-def _any_of(markers: list[str]) -> str:
-    return "" if "" in markers else " or ".join(f"({marker})" for marker in markers)
 
 
 # --- Poetry's constraints --------------------------------------------------------------------------------------------
