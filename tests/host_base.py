@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-LEFT_OUT = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "pydoc_data"}
+LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "pydoc_data"}
 LEFT_OUT |= {"ensurepip", "site-packages", "dist-packages"}
 
 TOOLS = ["sh", "env", "ls", "cat", "rm", "mkdir", "cp", "mv", "chmod", "ln", "id", "sha256sum", "du", "find", "sleep"]
@@ -36,6 +37,7 @@ ETC = {
     "etc/nsswitch.conf": "hosts: files dns\npasswd: files\ngroup: files\n",
     "etc/os-release": 'ID=debian\nPRETTY_NAME="buildlib test base"\n',
 }
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 EMPTY_DIRS = {"tmp": 0o1777, "var/tmp": 0o1777, "root": 0o755, "app": 0o755, "run": 0o755, "usr/sbin": 0o755}
 
 ASK = """
@@ -96,19 +98,21 @@ def _stdlib(python: Interpreter) -> dict[str, Entry]:
         below[:] = [name for name in below if name not in LEFT_OUT and not name.startswith("config-")]
         # Debian and uv mark their Pythons as managed by somebody else: pip would refuse to install.
         for name in set(names) - {"EXTERNALLY-MANAGED"}:
-            if not name.endswith((".pyc", ".a", ".exe")) and not name.startswith("_tkinter"):
+            unwanted = name.endswith((".a", ".exe", ".opt-1.pyc", ".opt-2.pyc")) or name.startswith("_tkinter")
+            if not unwanted:
                 found[_name(os.path.join(folder, name))] = _file(os.path.join(folder, name))
     return found
 
 
-def _pip(python: Interpreter) -> dict[str, Entry]:
-    target = str(python.packages).lstrip("/")
+def _pip(python: Interpreter, scratch: Path) -> dict[str, Entry]:
+    """pip from its wheel, with bytecode: without it every `RUN pip` compiles pip anew, for seconds."""
     with zipfile.ZipFile(python.pip_wheel) as wheel:
-        found = {
-            f"{target}/{name}": Entry(data=wheel.read(name), mode=0o644)
-            for name in wheel.namelist()
-            if not name.endswith(("/", ".exe"))
-        }
+        wheel.extractall(scratch)
+    options = ["-q", "-x", r"\.exe$", "--invalidation-mode", "unchecked-hash", "-s", str(scratch)]
+    where = ["-p", str(python.packages), str(scratch)]
+    subprocess.run([str(python.binary), "-I", "-m", "compileall", *options, *where], check=True)
+    target = str(python.packages).lstrip("/")
+    found = {f"{target}/{path.relative_to(scratch)}": _file(path) for path in scratch.rglob("*") if path.is_file()}
     script = f"#!{python.binary}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
     found |= {f"usr/local/bin/{name}": Entry(data=script.encode()) for name in ("pip", "pip3")}
     return found
@@ -147,8 +151,7 @@ def _rest(python: Interpreter) -> dict[str, Entry]:
     found |= {name: Entry(mode=mode) for name, mode in EMPTY_DIRS.items()}
     found |= {name: Entry(link=f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64") if os.path.islink(f"/{name}")}
     found |= {f"usr/local/bin/{name}": Entry(link=str(python.binary)) for name in ("python", "python3")}
-    authorities = Path("/etc/ssl/certs/ca-certificates.crt")
-    return found | ({str(authorities).lstrip("/"): _file(authorities)} if authorities.exists() else {})
+    return found | ({AUTHORITIES.lstrip("/"): _file(AUTHORITIES)} if os.path.exists(AUTHORITIES) else {})
 
 
 def _with_parents(entries: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -168,13 +171,15 @@ def _member(name: str, entry: Entry) -> tarfile.TarInfo:
         member.type = tarfile.DIRTYPE
     else:
         member.size = len(entry.data) if entry.data is not None else os.path.getsize(str(entry.source))
+        # The bytecode beside a module names the module's time.
+        member.mtime = int(os.path.getmtime(entry.source)) if entry.source else 0
     return member
 
 
 def write(path: Path) -> Interpreter:
-    """Write the root file system as a tar to `path` (about 70 MB, a second or two)."""
-    python = this_interpreter()
-    entries = _stdlib(python) | _pip(python) | _tools() | {_name(python.binary): _file(python.binary)}
+    """Write the root file system as a tar to `path` (about 100 MB, a few seconds); `path`.pip is used on the way."""
+    python, scratch = this_interpreter(), path.with_suffix(".pip")
+    entries = _stdlib(python) | _pip(python, scratch) | _tools() | {_name(python.binary): _file(python.binary)}
     entries |= _libraries(entries)
     entries = _with_parents(entries | _rest(python))
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -185,10 +190,14 @@ def write(path: Path) -> Interpreter:
                 continue
             with entry.source.open("rb") as stream:
                 tar.addfile(_member(name, entry), stream)
+    shutil.rmtree(scratch)
     return python
 
 
 def changes(python: Interpreter) -> list[str]:
     """Dockerfile instructions that go with the tar when an engine imports it."""
     path = ":".join(dict.fromkeys(["/usr/local/bin", str(python.scripts), "/usr/bin"]))
-    return [f"ENV PATH={path}", "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore", 'CMD ["python3"]']
+    quiet = "PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore"
+    # Whom this machine trusts, pip in a container must trust too: a company's proxy signs with an authority of its own.
+    trust = f"PIP_CERT={AUTHORITIES} SSL_CERT_FILE={AUTHORITIES}" if os.path.exists(AUTHORITIES) else ""
+    return [f"ENV PATH={path} {quiet} {trust}".rstrip(), 'CMD ["python3"]']

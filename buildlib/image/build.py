@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildlib.errors import BuildlibError
+from buildlib.image.dockerfile import Hint
 from buildlib.image.endpoint import Endpoint
 from buildlib.image.engine import familiar
 
@@ -29,7 +30,6 @@ PULL = "check the image's name, the network and `docker login`"
 # What engines say, and what a person can do about it.
 CURES = (
     (r"requires? BuildKit|unknown flag: (?:mount|link|chmod)", "write the step without BuildKit's syntax"),
-    (r"unknown instruction: \W?(?:EOF|<<)", "here-documents need BuildKit: write the step as one RUN with `&&`"),
     (r"no source files were specified", "no file of the context matches: compare that COPY with what is in dist/"),
     (r"failed to reach build target", "`target` must be the name of a stage, `FROM … AS NAME`"),
     (r"pull access denied|manifest unknown|not found: manifest|no such host|connection refused|i/o timeout", PULL),
@@ -150,13 +150,13 @@ class _Output:
     def __init__(self, secrets: Iterable[str], on_line: Callable[[str], None] | None) -> None:
         # Output is masked by lines, so a secret of several lines is masked by its lines.
         parts = {part for secret in secrets for part in (secret, *secret.splitlines()) if part.strip()}
-        self._secrets = sorted(parts, key=len, reverse=True)
+        longest_first = "|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True))
+        # Engines repeat words of a Dockerfile in capitals.
+        self._secrets = re.compile(longest_first, re.IGNORECASE) if parts else None
         self._on_line, self._lines, self._rest = on_line, list[str](), ""
 
     def masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._secrets.sub("***", text) if self._secrets else text
 
     def write(self, text: str) -> None:
         """Take a piece; a line is passed on when it is whole, since a secret may arrive in two pieces."""
@@ -180,6 +180,12 @@ class _Output:
             self._lines.append(line)
             if self._on_line:
                 self._on_line(line)
+
+
+def explained(error: BuildFailed, found: Sequence[Hint]) -> BuildFailed:
+    """The same failure with the first fatal hint about its Dockerfile as the cure; without one, as it was."""
+    hint = next((hint for hint in found if hint.fatal), None)
+    return BuildFailed(error.place, error.cause, str(hint), error.detail) if hint else error
 
 
 @contextmanager
