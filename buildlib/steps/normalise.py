@@ -186,7 +186,7 @@ def _fields(metadata: bytes) -> Iterator[tuple[str, str, bytes]]:
     The pieces joined are the file. It is written like an e-mail: an empty line ends the header, lines that start with a
     blank go on with the field before.
     """
-    pieces = re.findall(rb"[^\r\n][^\n]*(?:\n[ \t][^\n]*)*\n?", _header(metadata))
+    pieces = re.findall(rb"[^\n]+(?:\n[ \t][^\n]*)*\n?", _header(metadata))
     for piece in pieces:
         field, _, value = piece.decode("utf-8", "surrogateescape").partition(":")
         yield field.strip().lower(), re.sub(r"\r?\n[ \t]+", " ", value).strip(), piece

@@ -115,7 +115,7 @@ def _widened(pin: Pin, hashes: Sequence[str]) -> Pin:
 
 @contextlib.contextmanager
 def _work_folder(cache: str) -> Iterator[str]:
-    """Where uv is asked and answers: in a cache one folder for one at a time, so that a killed run leaves no litter."""
+    """Where uv is asked and answers: in a cache one folder, for one at a time: a killed run leaves nothing new."""
     if not cache:
         import tempfile
 
