@@ -90,6 +90,8 @@ def one_at_a_time(job: Job) -> Iterator[int]:
         except BlockingIOError:
             job.say(f"waiting for another run that makes {job.venv} …")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a network file system without directory locks: better unguarded than not at all
         yield descriptor
     finally:
         os.close(descriptor)
@@ -124,7 +126,7 @@ def forget_all_but_the_mark(job: Job) -> None:
 def make_all(job: Job, lock: bytes, held: int) -> None:
     """Make the environment and install what the lock names, without pip itself: it only slows the tool's start."""
     start_afresh(job)
-    job.say(f"making {job.venv} (once; about 20 s) …")
+    job.say(f"making {job.venv} (once; up to a minute) …")
     # The real file, never `python3`: when the system moves to another minor version the link dangles and is noticed.
     base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     run(job, [base, "-I", "-m", "venv", "--without-pip", job.path()], held)
@@ -210,10 +212,17 @@ def explain(job: Job, output: str, log: str) -> str:
             f"cannot download the packages ({network_cause(log) or 'the index does not have them'}): "
             f"check the network or PIP_INDEX_URL, {again}"
         )
-    lines = [line for line in output.splitlines() if line.strip()] or ["no output"]
-    cause = next((line for line in lines if line.startswith("ERROR:")), lines[-1]).removeprefix("ERROR:").strip()
+    cause = last_words(output)
     details = f"the whole log is {job.venv}/.made/pip.log" if log else f"remove {job.venv}"
     return f"cannot make {job.venv}: {cause}; {details}, {again}"
+
+
+def last_words(output: str) -> str:
+    """The line that says most: pip's own error, the last line of a build backend's traceback, else the last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
+    if "[end of output]" in lines[1:]:
+        return lines[lines.index("[end of output]") - 1]
+    return next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")), lines[-1])
 
 
 def network_cause(text: str) -> str:

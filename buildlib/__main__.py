@@ -1,0 +1,74 @@
+"""`./doit`: doit in the workspace that BUILDLIB_ROOT names, whatever directory it is called from.
+
+A no-op is answered here, from the quick index, before doit is imported: the same function that the loader asks, the same output. Inside a
+project's folder, no task means that project. Knows the command line only as far as that.
+"""
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run `doit` with the arguments of this process; return its exit code."""
+    root = os.environ.pop("BUILDLIB_ROOT", "") or os.getcwd()
+    here = os.path.relpath(os.getcwd(), root)
+    os.chdir(root)
+    arguments = sys.argv[1:]
+    if not (inside := here not in (".",) and not here.startswith("..")):
+        said = _quick_answer(arguments)
+        if said:
+            print(said)
+            return 0
+    elif not _names_something(arguments):
+        arguments += _project_task(here)
+    sys.argv[0] = "doit"
+    try:
+        from doit.doit_cmd import DoitMain
+    except ModuleNotFoundError as error:
+        print(f"doit: {error.name} is not installed; install buildlib with its dependencies", file=sys.stderr)
+        return 1
+    DoitMain.BIN_NAME = "doit"
+    code = DoitMain().run(arguments)
+    del inside
+    return int(code or 0)
+
+
+def _quick_answer(arguments: list[str]) -> str:
+    """Return the summary of a no-op; empty if it may be something else."""
+    if any(a.startswith("-") for a in arguments) and not _only_jobs(arguments):
+        return ""
+    import time
+
+    from buildlib.tasks import quick, said
+
+    names = [] if _only_jobs(arguments) else arguments
+    counts = quick.answer(names)
+    return said.summary(counts, time.perf_counter() - quick.STARTED) if counts else ""
+
+
+def _only_jobs(arguments: list[str]) -> bool:
+    return len(arguments) == 2 and arguments[0] == "-n" and arguments[1].isdigit()
+
+
+def _names_something(arguments: list[str]) -> bool:
+    """Return whether a command or task is among the arguments, besides options of `run` and their values."""
+    values = {"-n", "-v", "-r", "-o", "-P", "--process", "--verbosity", "--reporter", "--output-file", "--parallel-type"}
+    words = [a for before, a in zip(["", *arguments], arguments, strict=False) if before not in values]
+    return any(not a.startswith("-") for a in words) or bool({"--version", "--help"} & set(words))
+
+
+def _project_task(here: str) -> list[str]:
+    """Return the task of the project whose folder holds `here` (relative to the root); none outside of projects."""
+    from buildlib.errors import BuildlibError
+    from buildlib.fingerprint.working import WorkingTree
+    from buildlib.workspace.read import enclosing, read_workspace
+
+    try:
+        project = enclosing(read_workspace(WorkingTree(os.getcwd())), here)
+    except BuildlibError:
+        return []
+    return [f"build:{project.name}"] if project else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

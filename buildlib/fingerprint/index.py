@@ -1,0 +1,134 @@
+"""Two files that make the next run cheap, and that may vanish at any time.
+
+The *memory* holds what was read: signatures, digests, listings, projects, lock slices. The *quick index* holds a conclusion: these steps were up to date while
+these paths had these signatures. It is removed before any record changes and written last, under the lock; so if it is there and all
+signatures still match, nothing has to be read. Both are checked by a checksum: a damaged file is no file.
+Knows paths, signatures and step names. Does not know how a step is judged.
+"""
+
+import marshal
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from buildlib.fingerprint.signature import changed
+
+DIRECTORY = ".buildlib"
+QUICK = f"{DIRECTORY}/quick.index"
+MEMORY = f"{DIRECTORY}/memory.index"
+FORMAT = f"buildlib index 1 {sys.version} {sys.platform}"
+
+Watch = tuple[tuple[str, ...], tuple[int, ...]]
+"""Paths and the signatures they had."""
+
+
+@dataclass(frozen=True)
+class Quick:
+    """The conclusion of an earlier run.
+
+    Attributes:
+        common: what every step depends on (configuration, git's index, the engine's own code).
+        watches: by group name (a project's inputs, a step's outputs), the paths to watch.
+        steps: by name of each step found up to date: the steps it needs, and its groups.
+        members: by name of each task that stands for steps (`build`, `build:x`, `wheel`): those steps, up to date or not.
+        images: by image step: (tag, image id, ((base, id), …)) to be asked of the engine; an empty id: it was skipped, for want of an engine.
+        default: what a bare `doit` stands for; empty if only `dodo.py` can tell.
+    """
+
+    common: Watch
+    watches: dict[str, Watch]
+    steps: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    members: dict[str, tuple[str, ...]]
+    images: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]]
+    default: tuple[str, ...]
+
+    def asked(self, names: Iterable[str]) -> set[str] | None:
+        """Return all steps that `names` stand for, with all they need; None if one is unknown or was not up to date."""
+        todo = [s for name in names for s in self.members.get(name, (name,))]
+        found: set[str] = set()
+        while todo:
+            name = todo.pop()
+            if name in found:
+                continue
+            if name not in self.steps and name not in self.images:
+                return None
+            found.add(name)
+            todo += self.steps[name][0] if name in self.steps else ()
+        return found
+
+    def unchanged(self, steps: Iterable[str]) -> bool:
+        """Return whether every path that `steps` depend on still has its signature."""
+        if changed(*self.common):
+            return False
+        groups = {g for name in steps if name in self.steps for g in self.steps[name][1]}
+        return not any(changed(*self.watches[g]) for g in groups)
+
+
+def load_quick(path: str = QUICK) -> Quick | None:
+    """Return the quick index; None if there is none that is whole and ours."""
+    data = _load(path)
+    try:
+        return Quick(*marshal.loads(data)) if data is not None else None
+    except (ValueError, EOFError, TypeError):
+        return None
+
+
+def save_quick(quick: Quick, path: str = QUICK) -> None:
+    """Write the quick index, whole or not at all."""
+    fields = (quick.common, quick.watches, quick.steps, quick.members, quick.images, quick.default)
+    _save(path, marshal.dumps(fields))
+
+
+def drop_quick(path: str = QUICK) -> None:
+    """Remove the quick index: records are about to change."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def load_memory(path: str = MEMORY) -> Mapping[str, Any]:
+    """Return what earlier runs read, by name; empty if there is nothing whole."""
+    import pickle
+
+    data = _load(path)
+    try:
+        return pickle.loads(data) if data is not None else {}  # our own file, in a directory as private as dodo.py
+    except Exception:  # another version's classes: any error means the same
+        return {}
+
+
+def save_memory(memory: Mapping[str, Any], path: str = MEMORY) -> None:
+    """Write what was read, whole or not at all."""
+    import pickle
+
+    _save(path, pickle.dumps(dict(memory), protocol=5))
+
+
+def _load(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return None
+    head = _head(body := data[_HEAD_SIZE:])
+    return body if data[:_HEAD_SIZE] == head else None
+
+
+def _save(path: str, body: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{DIRECTORY}/tmp/{os.path.basename(path)}.{os.getpid()}"
+    os.makedirs(os.path.dirname(temporary), exist_ok=True)
+    with open(temporary, "wb") as file:
+        file.write(_head(body) + body)
+    os.replace(temporary, path)
+
+
+def _head(body: bytes) -> bytes:
+    return b"%08x%08x" % (zlib.crc32(FORMAT.encode()), zlib.crc32(body))
+
+
+_HEAD_SIZE = 16

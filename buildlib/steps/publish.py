@@ -1,0 +1,147 @@
+"""Publishing: products become files at their places, each whole or not at all, and older files of ours go.
+
+A file is written under `.buildlib/tmp` and renamed into place. Its modification time is set a little into the past: whoever edits it
+afterwards gives it a later one, even within the same tick of the clock. Foreign files are neither read nor touched.
+Knows files. Does not know what they are.
+"""
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from buildlib.errors import BuildlibError
+from buildlib.plan import Output
+from buildlib.steps.workshop import Product
+
+IMAGE = "image:"
+
+
+class Ledger(Protocol):
+    """Who takes note of the files we wrote."""
+
+    def wrote(self, path: str, sha256: str, size: int, executable: bool) -> None:
+        """Take note of one file."""
+
+
+Paths = Callable[[str], tuple[str, ...]]
+"""Where the product of a name goes, relative to the root."""
+
+
+def places(products: Iterable[Product], paths: Paths) -> tuple[str, ...]:
+    """Return the paths of all files that `products` will become."""
+    return tuple(path for product in products for path in paths(product.name) if not path.startswith(IMAGE))
+
+
+def outputs_of(products: Iterable[Product], paths: Paths) -> tuple[Output, ...]:
+    """Return what will be recorded of `products`; an image's content is its id."""
+    return tuple(
+        Output(p.name, path, _digest(path, p.data), 0 if path.startswith(IMAGE) else len(p.data), p.executable)
+        for p in products
+        for path in paths(p.name)
+    )
+
+
+def _digest(path: str, data: bytes) -> str:
+    return data.decode() if path.startswith(IMAGE) else hashlib.sha256(data).hexdigest()
+
+
+def publish(
+    products: Collection[Product], paths: Paths, older: Iterable[str], room: str, ledger: Ledger
+) -> tuple[Output, ...]:
+    """Put `products` in their places and remove those of `older` (paths that are ours) that are not among them.
+
+    Args:
+        room: an absolute directory of this step alone, on the same file system.
+        ledger: takes note of what was written.
+
+    Raises:
+        BuildlibError: a place cannot be written; what was there before stays.
+    """
+    outputs = outputs_of(products, paths)
+    kept = {o.path for o in outputs}
+    for product in products:
+        for path in paths(product.name):
+            if not path.startswith(IMAGE):
+                _place(product, path, room, ledger)
+    for path in older:
+        if path not in kept and not path.startswith(IMAGE):
+            remove(path)
+    return outputs
+
+
+def _place(product: Product, path: str, room: str, ledger: Ledger) -> None:
+    try:
+        _make_parents(path)
+        if not _is_already(path, product):
+            _write(path, product, room)
+    except OSError as error:
+        raise BuildlibError(path, f"cannot be written ({error.strerror or error})", _cure(path, error)) from None
+    ledger.wrote(path, hashlib.sha256(product.data).hexdigest(), len(product.data), product.executable)
+
+
+def _cure(path: str, error: OSError) -> str:
+    if isinstance(error, IsADirectoryError) or os.path.isdir(path):
+        return "a directory is in its place: move it away"
+    return "check the disk's free space and the directory's permissions"
+
+
+def _make_parents(path: str) -> None:
+    above = os.path.dirname(path)
+    if os.path.islink(above):
+        raise BuildlibError(above, "is a link, and outputs are never written through links", "remove it")
+    os.makedirs(above, exist_ok=True)
+
+
+def _mode(product: Product) -> int:
+    return 0o755 if product.executable else 0o644
+
+
+def _is_already(path: str, product: Product) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != _mode(product) or status.st_size != len(product.data):
+        return False
+    if time.time_ns() - status.st_mtime_ns < 1_000_000_000:
+        return False  # too young for an edit to show: write it again
+    with open(path, "rb") as file:
+        return file.read() == product.data
+
+
+def _write(path: str, product: Product, room: str) -> None:
+    os.makedirs(room, exist_ok=True)
+    temporary = os.path.join(room, f"publish-{os.path.basename(path)}")
+    with open(temporary, "wb") as file:
+        file.write(product.data)
+        os.fchmod(file.fileno(), _mode(product))
+    past = time.time_ns() - 2_000_000_000
+    os.utime(temporary, ns=(past, past))
+    os.replace(temporary, path)
+
+
+def remove(path: str) -> bool:
+    """Remove a file of ours and the directories that it leaves empty (`dist/` and below it; `.buildlib/` stays). Return whether it was there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    above = os.path.dirname(path)
+    while os.path.basename(above) in ("dist", "deps", "app") or above.startswith(".buildlib/"):
+        try:
+            os.rmdir(above)
+        except OSError:
+            break
+        above = os.path.dirname(above)
+    return True
+
+
+def foreign(directory: str, ours: Collection[str]) -> list[str]:
+    """Return the paths below `directory` (a `dist/`) that are not ours, sorted."""
+    found = []
+    for here, _, names in os.walk(directory):
+        found += [path for name in names if (path := f"{here}/{name}") not in ours]
+    return sorted(found)

@@ -1,0 +1,48 @@
+"""`requirements`: a service's third-party packages, exact and hashed, sliced from its lock for the image's Python and platform.
+
+Knows what the list is made from. Does not know lock formats.
+"""
+
+import hashlib
+
+from buildlib.plan import Step
+from buildlib.steps.workshop import Facts, Product, Workshop, with_parts
+from buildlib.workspace.model import Project
+
+VERB, STORED = "requirements", False
+
+
+def applies(project: Project, facts: Facts) -> bool:
+    """Return whether `project` is a service."""
+    del facts
+    return project.kind == "service"
+
+
+def describe(project: Project, facts: Facts) -> Step:
+    """Return the step: its parts are the pins, so another service's part of the lock changes nothing."""
+    parts = dict([facts.action_part(VERB)])
+    step = Step(f"requirements:{project.name}", VERB, project.name, parts=parts, problem=project.problem)
+    if project.problem is not None:
+        return step
+    step = Step(step.name, VERB, project.name, parts=parts, files=facts.slices.files(project))
+    return with_parts(step, lambda: {f"pin:{p.name}": _value(p.name, p.version, p.hashes, p.source) for p in facts.slices.of(project)})
+
+
+def _value(name: str, version: str, hashes: tuple[str, ...], source: str) -> str:
+    """Return name and version for the reason, and a digest of everything for the decision."""
+    return f"{name}-{version} {hashlib.sha256(' '.join([*hashes, source]).encode()).hexdigest()}"
+
+
+def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
+    """Write the list (pip's requirements format in hash mode)."""
+    from buildlib.workspace.locks import requirements_text
+
+    del step
+    text = requirements_text(workshop.facts.slices.of(project))
+    return [Product("requirements.txt", text.encode())]
+
+
+def paths(project: Project, name: str) -> tuple[str, ...]:
+    """Return where the list goes."""
+    del name
+    return (f".buildlib/requirements/{project.name}.txt",)

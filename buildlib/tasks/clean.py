@@ -1,0 +1,46 @@
+"""Cleaning: what a step made goes, an image's name in the engine too, and its record; nothing else.
+
+Knows records and the engine. Does not know doit.
+"""
+
+import os
+from collections.abc import Iterator
+
+from buildlib.errors import BuildlibError
+from buildlib.plan import Output, Record
+from buildlib.steps.publish import remove
+from buildlib.tasks import said
+from buildlib.tasks.session import Session
+
+
+def clean(session: Session, name: str, dryrun: bool) -> Iterator[str]:
+    """Remove the outputs of the step called `name` and forget it; yield a line for each thing removed."""
+    record = session.records.get(name) or session.database.record(name)
+    if record is None:
+        return
+    for path in _paths(record):
+        if os.path.lexists(path) and not os.path.isdir(path):
+            yield f"{name} - removing {path}"
+            if not dryrun:
+                remove(path)
+    for output in record.outputs:
+        if output.path.startswith("image:"):
+            yield from _clean_image(name, output, dryrun)
+    if not dryrun:
+        session.database.drop(name)
+        session.records.pop(name, None)
+
+
+def _paths(record: Record) -> list[str]:
+    return sorted({path for path in (*(o.path for o in record.outputs), *record.intent) if not path.startswith("image:")})
+
+
+def _clean_image(name: str, output: Output, dryrun: bool) -> Iterator[str]:
+    from buildlib.image.build import remove_tag
+    from buildlib.image.endpoint import find_endpoint
+
+    try:
+        if dryrun or remove_tag(find_endpoint(os.environ), output.name, output.sha256):
+            yield f"{name} - removing {output.name} from the engine"
+    except BuildlibError as error:
+        said.err(f"warning: {error}")

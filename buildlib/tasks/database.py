@@ -1,0 +1,249 @@
+"""The database: records of steps and doit's own rows, in one SQLite file (WAL, a commit a step), as a doit backend plugin.
+
+The same file serves every doit command, so `list`, `info`, `forget` and `clean` see what `run` wrote. The first write of a process removes
+the quick index first: an index that is there speaks of records nobody touched since. Knows SQL and rows. Does not decide anything.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from buildlib.errors import BuildlibError
+from buildlib.fingerprint.parts import Parts
+from buildlib.plan import Output, Record
+
+if TYPE_CHECKING:
+    import sqlite3
+
+PATH = ".buildlib/state.db"
+SCHEMA = 1
+
+_TABLES = """
+create table if not exists record(task text primary key, state text not null, fingerprint text not null, outputs text not null,
+    intent text not null, reason text not null, word text not null, seconds real not null, finished real not null);
+create table if not exists parts(task text primary key, parts text not null);
+create table if not exists doit(task text primary key, data text not null);
+"""
+_COLUMNS = "state, fingerprint, outputs, intent, reason, word, seconds, finished"
+
+
+class Database:
+    """The rows, opened at first use.
+
+    Args:
+        path: of the SQLite file, made with its directory where it is missing.
+        before_write: called once, before the first change of this process.
+    """
+
+    def __init__(self, path: str = PATH, before_write: Callable[[], None] = lambda: None) -> None:
+        self.path = path
+        self._before_write: Callable[[], None] | None = before_write
+        self._connection: sqlite3.Connection | None = None
+        self._guard = threading.RLock()  # actions in worker threads announce what they publish
+
+    # -- records of steps
+
+    def records(self) -> dict[str, Record]:
+        """Return all records by step name; a damaged row counts as no row."""
+        return {task: r for task, *row in self._query(f"select task, {_COLUMNS} from record") if (r := _record(row))}
+
+    def record(self, task: str) -> Record | None:
+        """Return the record of one step."""
+        rows = self._query(f"select {_COLUMNS} from record where task = ?", task)
+        return _record(list(rows[0])) if rows else None
+
+    def parts(self, task: str) -> Parts:
+        """Return the parts of the last success of `task`; none where it has none or the row is damaged."""
+        rows = self._query("select parts from parts where task = ?", task)
+        try:
+            parts = json.loads(rows[0][0]) if rows else {}
+        except ValueError:
+            return {}
+        return parts if isinstance(parts, dict) else {}
+
+    def begin(self, task: str, reason: str) -> None:
+        """Mark `task` as running, durably, before anything of it is done; what the last success was stays for the reason."""
+        self._write(
+            "insert into record values(?, 'running', '', '[]', '[]', ?, '', 0, 0) "
+            "on conflict(task) do update set state = 'running', reason = excluded.reason",
+            task, reason,
+        )  # fmt: skip
+
+    def announce(self, task: str, paths: Iterable[str]) -> None:
+        """Note the paths that `task` is about to publish: they are ours even if we are killed before it is recorded."""
+        self._write("update record set intent = ? where task = ?", json.dumps(sorted(paths)), task)
+
+    def done(self, task: str, record: Record, parts: Parts) -> None:
+        """Keep a success: its record and its parts, in one commit."""
+        outputs = json.dumps([[o.name, o.path, o.sha256, o.size, o.executable] for o in record.outputs])
+        row = (task, "done", record.fingerprint, outputs, "[]", record.reason, record.word, record.seconds, record.finished)
+        with self._guard:
+            connection = self._open_for_write()
+            connection.execute("begin immediate")
+            connection.execute("insert or replace into record values(?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("insert or replace into parts values(?, ?)", (task, json.dumps(parts, sort_keys=True)))
+            connection.execute("commit")
+
+    def failed(self, task: str) -> None:
+        """Note that a run of `task` failed; the last success stays for the reason."""
+        self._write("update record set state = 'failed', word = 'failed' where task = ?", task)
+
+    def skipped(self, task: str, reason: str) -> None:
+        """Note that `task` cannot be made here (no engine) and that this was said; what its record proves stays."""
+        self._write(
+            "insert into record values(?, 'skipped', '', '[]', '[]', ?, 'skipped', 0, 0) "
+            "on conflict(task) do update set word = excluded.word, reason = excluded.reason",
+            task, reason,
+        )  # fmt: skip
+
+    def forget(self, task: str) -> None:
+        """Forget how `task` went. Which files are ours is remembered, so that older ones still go."""
+        self._write("update record set state = 'forgotten', fingerprint = '' where task = ?", task)
+        self._write("delete from parts where task = ?", task)
+
+    def drop(self, task: str) -> None:
+        """Remove every trace of `task`: its outputs are gone."""
+        for table in ("record", "parts", "doit"):
+            self._write(f"delete from {table} where task = ?", task)
+
+    # -- doit's rows
+
+    def values(self, task: str) -> dict[str, Any]:
+        """Return what doit keeps of `task`."""
+        rows = self._query("select data from doit where task = ?", task)
+        try:
+            return dict(json.loads(rows[0][0])) if rows else {}
+        except ValueError:
+            return {}
+
+    def set_values(self, task: str, data: dict[str, Any]) -> None:
+        """Keep what doit wants to know of `task` the next time. Raises `TypeError` if it is not JSON."""
+        self._write("insert or replace into doit values(?, ?)", task, json.dumps(data))
+
+    def tasks(self) -> list[str]:
+        """Return the names of all tasks that have a row of any kind."""
+        return sorted({t for table in ("record", "doit") for (t,) in self._query(f"select task from {table}")})
+
+    def remove_values(self, task: str) -> None:
+        """Forget what doit keeps of `task`."""
+        self._write("delete from doit where task = ?", task)
+
+    def close(self) -> None:
+        """Close the file: SQLite then folds its log into it."""
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    # -- SQLite
+
+    def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self._connection is None and not os.path.exists(self.path):
+            return []
+        with self._guard:
+            try:
+                return self._open().execute(statement, values).fetchall()
+            except Exception as error:
+                return self._recover(error)
+
+    def _write(self, statement: str, *values: Any) -> None:
+        with self._guard:
+            self._open_for_write().execute(statement, values)
+
+    def _open_for_write(self) -> "sqlite3.Connection":
+        if self._before_write is not None:
+            self._before_write()
+            self._before_write = None
+        return self._open()
+
+    def _open(self) -> "sqlite3.Connection":
+        if self._connection is None:
+            import sqlite3
+
+            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+            try:
+                self._connection = _connect(self.path)
+            except sqlite3.DatabaseError as error:
+                self._recover(error)
+                self._connection = _connect(self.path)
+        return self._connection
+
+    def _recover(self, error: Exception) -> list[tuple[Any, ...]]:
+        """Start anew where the file is no database any more: it costs time, never a wrong skip."""
+        import sqlite3
+
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        if not damaged:
+            raise BuildlibError(self.path, f"cannot be used ({error})", "free disk space, check its permissions, or delete it") from None
+        self.close()
+        if self._before_write is not None:
+            self._before_write()
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(self.path + suffix):
+                os.remove(self.path + suffix)
+        return []
+
+
+def _connect(path: str) -> "sqlite3.Connection":
+    import sqlite3
+
+    connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=normal")
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version not in (0, SCHEMA):
+        connection.close()
+        raise sqlite3.DatabaseError(f"schema {version}")
+    if version == 0:
+        connection.executescript(f"begin immediate; {_TABLES} pragma user_version={SCHEMA}; commit")
+    return connection
+
+
+def _record(row: list[Any]) -> Record | None:
+    state, fingerprint, outputs, intent, reason, word, seconds, finished = row
+    try:
+        made = tuple(Output(*fields) for fields in json.loads(outputs))
+        return Record(state, fingerprint, made, tuple(json.loads(intent)), reason, word, seconds, finished)
+    except (ValueError, TypeError):
+        return None
+
+
+class Backend:
+    """doit's view of the database (its backend interface): one dictionary a task, every change committed at once."""
+
+    desc = "records of steps and doit's own rows in one SQLite file"
+
+    def __init__(self, name: str, codec: object, *, module_name: str | None = None) -> None:
+        del codec, module_name  # doit's other backends use them
+        from buildlib.tasks.session import database
+
+        self.name = name
+        self.database = database()
+
+    def get(self, task: str, key: str) -> Any:
+        """Return what was set for `task` under `key`, or None."""
+        return self.database.values(task).get(key)
+
+    def set(self, task: str, key: str, value: Any) -> None:
+        """Keep `value` for `task` under `key`."""
+        self.database.set_values(task, {**self.database.values(task), key: value})
+
+    def in_(self, task: str) -> bool:
+        """Return whether anything is known of `task`."""
+        return bool(self.database.values(task)) or self.database.record(task) is not None
+
+    def remove(self, task: str) -> None:
+        """Forget `task`."""
+        self.database.forget(task)
+        self.database.remove_values(task)
+
+    def remove_all(self) -> None:
+        """Forget all tasks."""
+        for task in self.database.tasks():
+            self.remove(task)
+
+    def dump(self) -> None:
+        """Close the file: all was committed before."""
+        self.database.close()

@@ -1,0 +1,104 @@
+"""What a run leaves for the next one: the memory of what was read, and the quick index of what was concluded.
+
+Only what is still as it was read is concluded: a step is in the quick index if it is up to date now and every path it depends on can be
+watched. Knows how steps map to paths. Does not judge steps (the plan did).
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import buildlib
+from buildlib.fingerprint import index
+from buildlib.plan import CLEAN, Record, Step
+from buildlib.steps.slices import Memo
+
+if TYPE_CHECKING:
+    from buildlib.tasks.session import Session
+
+
+def remember(session: "Session", default: tuple[str, ...]) -> None:
+    """Write both indexes. Failing to is no error: they only save time."""
+    try:
+        tree = session.tree
+        _keep_only_present(session)
+        index.save_memory({"tree": tree.memory, "projects": session._projects, "slices": _slices(session)})
+        index.save_quick(_quick(session, default))
+    except OSError:
+        index.drop_quick()
+
+
+def _keep_only_present(session: "Session") -> None:
+    """Drop what is remembered of directories that are no projects any more, so that the memory does not grow for ever."""
+    memory, paths = session.tree.memory, session.workspace.paths
+    for directory in [d for d in memory.listings if d not in paths]:
+        del memory.listings[directory]
+
+
+def _slices(session: "Session") -> Memo:
+    """Keep the slices of this run, and of services it did not look at."""
+    slices = session.facts.slices
+    used = {key[0] for key in slices.used}
+    others = {k: v for k, v in slices.memo.items() if k[0] not in used and k[0] in session.workspace.projects}
+    return others | slices.used
+
+
+def _quick(session: "Session", default: tuple[str, ...]) -> index.Quick:
+    clean = _clean(session)
+    watches: dict[str, index.Watch] = {}
+    steps: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    images: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {}
+    for name in clean:
+        step, record = session.step(name), session.records[name]
+        groups = _groups(session, step, record)
+        watches.update({g: w for g, w in groups.items() if g not in watches})
+        steps[name] = (step.needs, tuple(groups))
+        if step.verb == "image":
+            images[name] = _image(step, record)
+    for name in session.refused:
+        images[name] = (name, "", ())
+    return index.Quick(_common(session), watches, steps, session.members, images, default)
+
+
+def _clean(session: "Session") -> list[str]:
+    """Return the steps that are up to date now: found so, or made in this run from what was read."""
+    done = {n for n, d in session.plan.items() if d.certainty == CLEAN or session.ended.get(n) in ("built", "fetched", "unchanged", "remote")}
+    return [n for n in session.plan if n in done and all(u in done for u in session.step(n).needs)]
+
+
+def _groups(session: "Session", step: Step, record: Record) -> dict[str, index.Watch]:
+    """Return what `step` depends on, by group: its project's folder, single files, its outputs."""
+    project = session.workspace.projects[step.project]
+    groups = {f"outputs {step.name}": _watch(session, [o.path for o in record.outputs if not o.path.startswith("image:")])}
+    if step.verb == "wheel":
+        paths, signatures = session.tree.watched(project.path)
+        files = _watch(session, step.files)
+        groups[f"project {project.name}"] = (paths + files[0], signatures + files[1])
+    elif step.files:
+        groups[f"files {step.name}"] = _watch(session, step.files)
+    return groups
+
+
+def _watch(session: "Session", paths: list[str] | tuple[str, ...]) -> index.Watch:
+    known = session.tree.memory.files
+    return tuple(paths), tuple(known[p][0] if p in known else session.tree.signature(p) for p in paths)
+
+
+def _image(step: Step, record: Record) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    bases = [value.rpartition(" ")[::2] for name, value in step.parts.items() if name.startswith("base:")]
+    return record.outputs[0].name, record.outputs[0].sha256, tuple((reference, image) for reference, image in bases)
+
+
+def _common(session: "Session") -> index.Watch:
+    """Return what every step depends on: configuration, where projects may appear, git's index, the engine's own code."""
+    tree = session.tree
+    paths = {*session.workspace.looked, *tree.watch, ".buildlib/state.db", *(p.pyproject for p in session.workspace.projects.values())}
+    paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
+    own = os.path.dirname(buildlib.__file__)
+    code = [os.path.join(own, room, n) for room in ("steps", "execute") for n in sorted(os.listdir(os.path.join(own, room))) if n.endswith(".py")]
+    ordered = sorted(paths)
+    base = tree.memory.base
+    watched = _watch(session, ordered)
+    return (
+        (*watched[0], *base, *code),
+        (*watched[1], *base.values(), *(session.tree.signature(c) for c in code)),
+    )

@@ -1,0 +1,345 @@
+"""One invocation in one workspace: what was read, what was decided, what was done.
+
+Read once, decide purely, then act. The session holds the tree, the workspace, the steps, the records and the plan, and hands them to doit's
+parts (loader, dependency manager, reporter, commands). Knows all rooms below. Does not know doit.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from buildlib.fingerprint import index
+from buildlib.fingerprint.working import Memory, WorkingTree
+from buildlib.plan import CLEAN, MAY, WILL, Decision, Output, Record, Step, changed, decide, outputs_digest
+from buildlib.steps import verb, verbs
+from buildlib.steps.slices import Slices
+from buildlib.steps.tools import Tools
+from buildlib.steps.workshop import Facts, Workshop
+from buildlib.tasks import said
+from buildlib.tasks.database import Database
+from buildlib.tasks.lock import Lock
+from buildlib.tasks.log import Log
+from buildlib.workspace.graph import checked
+from buildlib.workspace.model import Problem
+from buildlib.workspace.read import read_workspace
+
+if TYPE_CHECKING:
+    from buildlib.image.engine import EngineState
+    from buildlib.steps.run import Ran
+
+TMP = ".buildlib/tmp"
+ALL = "build"
+"""The task that a bare `doit` stands for."""
+
+
+class Session:
+    """One invocation in the workspace at the current directory.
+
+    Args:
+        acts: whether it may change anything (a plan only looks): extend `buildlib.lock`, remove what a killed run left.
+    """
+
+    def __init__(self, acts: bool) -> None:
+        self.acts = acts
+        self.lock = Lock()
+        self.log = Log()
+        self.database = database()
+        self.always: frozenset[str] = frozenset()
+        self.asked: tuple[str, ...] = ()
+        self.plan: dict[str, Decision] = {}
+        self.refused: dict[str, str] = {}
+        self.ran: dict[str, "Ran"] = {}
+        self.ended: dict[str, str] = {}
+        self.active: set[str] = set()
+        self.stream: Callable[[str], None] | None = None
+        self._steps: dict[str, Step] = {}
+        self._engine: "EngineState | None" = None
+        self._read = False
+
+    def read_only(self) -> None:
+        """Read the workspace without the lock: what is asked needs no certainty about a build that may be going on."""
+        self._read_workspace()
+
+    def begin(self) -> None:
+        """Take the lock and read the workspace. Raises `BuildlibError` if its root configuration is wrong."""
+        self.lock.acquire()
+        if self.acts and os.path.isdir(TMP) and os.listdir(TMP):
+            shutil.rmtree(TMP, ignore_errors=True)  # what a killed run left
+        if not self._read:
+            self._read_workspace()
+
+    def _read_workspace(self) -> None:
+        kept = index.load_memory()
+        memory = kept.get("tree")
+        self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
+        self._projects = dict(kept.get("projects", {}))
+        self.workspace = checked(read_workspace(self.tree, self._projects))
+        slices = Slices(self.tree, self.workspace, dict(kept.get("slices", {})))
+        tools = Tools(self.tree, self.workspace.projects, os.environ, self._cache, self.acts)
+        self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, _code())
+        self.records = self.database.records()
+        self._read = True
+        for problem in self.workspace.problems:
+            said.err(str(problem.error()))
+
+    # -- names
+
+    @cached_property
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return the verb and the project of every step, by step name, upstream verbs first."""
+        projects = self.workspace.projects.values()
+        return {f"{v.VERB}:{p.name}": (v.VERB, p.name) for v in verbs() for p in projects if v.applies(p, self.facts)}
+
+    @cached_property
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Return the steps that each name stands for which is no step itself: `build`, `build:PROJECT`, each verb."""
+        groups: dict[str, list[str]] = {ALL: list(self.names)}
+        for name, (verb_name, project) in self.names.items():
+            groups.setdefault(verb_name, []).append(name)
+            groups.setdefault(f"{ALL}:{project}", []).append(name)
+        return {name: tuple(steps) for name, steps in groups.items()}
+
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """Return the steps that a word of the command line stands for: a task, a group, a wildcard, a target; none if it is neither."""
+        if name in self.names:
+            return (name,)
+        if name in self.members:
+            return self.members[name]
+        if "*" in name:
+            return tuple(s for n in (*self.names, *self.members) if fnmatchcase(n, name) for s in self.resolve(n))
+        return self._makers(name)
+
+    def _makers(self, path: str) -> tuple[str, ...]:
+        """Return the step that makes the file at `path`: as recorded, else by the place it lies in."""
+        path = os.path.normpath(path)
+        recorded = [n for n, r in self.records.items() if n in self.names and any(o.path == path for o in r.outputs)]
+        if recorded:
+            return tuple(recorded)
+        folder, name = os.path.split(path)
+        for step, (verb_name, project) in self.names.items():
+            found = verb(verb_name).paths(self.workspace.projects[project], name)
+            inner = verb(verb_name).paths(self.workspace.projects[project], f"deps/{name}")
+            wheel_fits = name.startswith(f"{project.replace('-', '_')}-") or folder.endswith("/deps")
+            if path in (*found, *inner) and (not name.endswith(".whl") or wheel_fits):
+                return (step,)
+        return ()
+
+    # -- steps
+
+    def step(self, name: str) -> Step:
+        """Return the step called `name`, described once."""
+        if name not in self._steps:
+            verb_name, project = self.names[name]
+            self._steps[name] = verb(verb_name).describe(self.workspace.projects[project], self.facts)
+        return self._steps[name]
+
+    def closure(self, asked: Iterable[str]) -> list[Step]:
+        """Return the steps called `asked` and all they need, upstream first."""
+        self._list_projects(asked)
+        ordered: dict[str, Step] = {}
+        todo = [(name, False) for name in reversed(list(asked))]
+        while todo:
+            name, ready = todo.pop()
+            if name in ordered:
+                continue
+            step = self.step(name)
+            if ready or all(n in ordered for n in step.needs):
+                ordered[name] = step
+            else:
+                todo += [(name, True), *((n, False) for n in reversed(step.needs))]
+        return list(ordered.values())
+
+    def _list_projects(self, asked: Iterable[str]) -> None:
+        """List the files of all projects that `asked` reach in one go: one call of git, not one each."""
+        names = {self.names[n][1] for n in asked}
+        names |= {d for n in names for d in self.facts.closure(n)} if len(names) < len(self.workspace.projects) else set()
+        paths = [p.path for n in names if (p := self.workspace.projects[n]).problem is None]
+        self.tree.listings(paths, self.facts.nested)
+
+    def engine(self) -> "EngineState":
+        """Return what the container engine holds; asked once, at the first question."""
+        if self._engine is None:
+            from buildlib.image.endpoint import find_endpoint
+            from buildlib.image.engine import inspect_engine
+
+            self._engine = inspect_engine(find_endpoint(os.environ))
+        return self._engine
+
+    # -- the plan
+
+    def decide(self, asked: Collection[str], bare: bool, always: bool = False) -> dict[str, Decision]:
+        """Decide about `asked` (step names) and all they need, upstream first.
+
+        Args:
+            bare: nobody asked for a single thing by name: what cannot be made for want of an engine is skipped then.
+            always: whether the asked ones run whatever their state.
+        """
+        tolerant = bare and not os.environ.get("CI")
+        self.asked = tuple(asked)
+        self.always = frozenset(asked) if always else frozenset()
+        steps = []
+        for step in self.closure(asked):
+            if step.refusal and tolerant:
+                self.refused[step.name] = step.refusal
+                continue
+            if step.refusal:
+                problem = Problem(step.name.replace(":", " ", 1), step.refusal, "start Docker, or set DOCKER_HOST or a docker context")
+                step = self._steps[step.name] = replace(step, problem=problem)
+            steps.append(step)
+        self.plan = decide(steps, self.records, self.damage, self.database.parts, self.always)
+        return self.plan
+
+    def damage(self, record: Record) -> str | None:
+        """Return what is wrong with the recorded outputs as they are now, or None."""
+        return next((said for o in record.outputs if (said := self._damage(o))), None)
+
+    def _damage(self, output: Output) -> str | None:
+        if output.path.startswith("image:"):
+            there = self.engine().find(output.name)
+            return None if there == output.sha256 else f"{output.name} is not in the engine" if there is None else f"{output.name} was retagged"
+        entry = self.tree.entry(output.path)
+        if entry is None:
+            return f"{output.path} is missing"
+        if entry.target is not None:
+            return f"{output.path} was replaced by a link"
+        same = (entry.sha256, entry.executable) == (output.sha256, output.executable)
+        return None if same else f"{output.path} was changed"
+
+    def runnable(self) -> list[str]:
+        """Return the steps that will or may run, upstream first."""
+        return [name for name, decision in self.plan.items() if decision.certainty != CLEAN]
+
+    def settle(self, name: str) -> Decision:
+        """Decide about a step whose upstream has finished: no `may` is left."""
+        decision = self.plan[name]
+        record = self.records.get(name)
+        if decision.certainty == MAY and record is not None:
+            digests = {n: outputs_digest(self.records[n].outputs) for n in self.step(name).needs}
+            reason = changed(self.step(name), record, digests, self.database.parts)
+            decision = Decision(name, WILL, reason) if reason else Decision(name, CLEAN)
+        elif decision.certainty == MAY:
+            decision = Decision(name, WILL, decision.reason)
+        self.plan[name] = decision
+        return decision
+
+    # -- acting
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """Return what steps are made with."""
+        from buildlib.execute.local import LocalExecutor
+        from buildlib.store.directory import DirectoryStore, default_store
+        from buildlib.toolchain.environment import Environments
+
+        store = default_store(os.environ)
+        return Workshop(
+            facts=self.facts,
+            executor=LocalExecutor(),
+            environments=Environments(self._cache, os.environ),
+            store=DirectoryStore(store) if store else None,
+            ledger=self.tree,
+            steps=self._steps,
+            look_again=self.tree.look_again,
+            outputs=lambda name: self.records[name].outputs,
+            warn=said.err,
+            stream=self.stream,
+        )
+
+    @cached_property
+    def _cache(self) -> str:
+        from buildlib.store.directory import default_cache
+
+        return default_cache(os.environ)
+
+    def make(self, name: str) -> None:
+        """Run the step called `name` (in any thread). Raises `BuildlibError`."""
+        from buildlib.steps.run import run
+
+        def announce(paths: Iterable[str]) -> None:
+            self.database.announce(name, paths)
+
+        before, reason = self.records.get(name), self.plan[name].reason
+        self.active.add(name)
+        try:
+            self.ran[name] = run(self.step(name), self.workshop, before, announce, reason, fetch=name not in self.always)
+        finally:
+            self.active.discard(name)
+
+    def commit(self, name: str) -> Record:
+        """Keep the success of the step called `name`."""
+        ran = self.ran[name]
+        self.database.done(name, ran.record, ran.parts)
+        self.records[name] = ran.record
+        self._steps[name] = ran.step
+        return ran.record
+
+    def stop(self) -> None:
+        """End what runs, now: its threads find their commands killed. Waits a moment for them to notice."""
+        workshop: Workshop | None = self.__dict__.get("workshop")
+        if workshop is not None:
+            workshop.executor.kill()
+        until = time.monotonic() + 2
+        while self.active and time.monotonic() < until:
+            time.sleep(0.01)
+        shutil.rmtree(TMP, ignore_errors=True)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many steps ended how, by the words of the summary."""
+        found: dict[str, int] = {}
+        for word in self.ended.values():
+            found[word] = found.get(word, 0) + 1
+        found["skipped"] = found.get("skipped", 0) + len(self.refused)
+        found["up to date"] = sum(d.certainty == CLEAN for d in self.plan.values())
+        store = self.__dict__["workshop"].store if "workshop" in self.__dict__ else None
+        found["refused"] = getattr(store, "refused", 0)
+        return found
+
+    def close(self, default: tuple[str, ...] = ()) -> None:
+        """Remember what was read and concluded, end what was started, release the lock.
+
+        Args:
+            default: what a bare `doit` stands for; empty if only `dodo.py` can tell.
+        """
+        workshop: Workshop | None = self.__dict__.pop("workshop", None)
+        if workshop is not None:
+            workshop.executor.close()
+        self.database.close()
+        if self._read and self.acts:
+            from buildlib.tasks.remember import remember
+
+            remember(self, default)
+        self.lock.release()
+
+
+_DATABASE: list[Database] = []
+
+
+def database() -> Database:
+    """Return the database of the workspace at the current directory; one for all of doit's parts."""
+    if not _DATABASE:
+        _DATABASE.append(Database(before_write=index.drop_quick))
+    return _DATABASE[0]
+
+
+def _code() -> dict[str, str]:
+    """Return a digest of the engine's own code for each verb: what was made by other code is made again."""
+    import hashlib
+
+    import buildlib
+
+    root = os.path.dirname(buildlib.__file__)
+    shared = ("steps/publish.py", "execute/action.py", "execute/hook.py", "execute/stage.py")
+    own = {"wheel": ("steps/wheel.py", "steps/normalise.py", *shared), "image": ("steps/image.py", "image/context.py", *shared)}
+    found = {}
+    for v in verbs():
+        digest = hashlib.sha256()
+        for name in own.get(v.VERB, (f"steps/{v.VERB}.py", *shared)):
+            with open(os.path.join(root, name), "rb") as file:
+                digest.update(file.read())
+        found[v.VERB] = digest.hexdigest()[:16]
+    return found

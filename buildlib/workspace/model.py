@@ -1,0 +1,93 @@
+"""The words of a workspace as frozen values: projects, their dependencies, and what is wrong with them.
+
+Knows no files: everything here was read elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildlib.errors import BuildlibError
+from buildlib.workspace.config import ProjectConfig, RootConfig
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error kept as data: it stops the steps that need what is wrong, and no others."""
+
+    place: str
+    cause: str
+    cure: str
+
+    @classmethod
+    def of(cls, error: BuildlibError) -> "Problem":
+        """Keep `error` for later."""
+        return cls(error.place, error.cause, error.cure)
+
+    def error(self) -> BuildlibError:
+        """Return the error to raise."""
+        return BuildlibError(self.place, self.cause, self.cure)
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A requirement of a project by its PEP 503 name: extras asked for, marker, and a path where one is declared."""
+
+    name: str
+    extras: tuple[str, ...] = ()
+    marker: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with a `pyproject.toml` (PEP 517, 518, 621, or Poetry's tables).
+
+    Attributes:
+        name: PEP 503 normalised; path: directory relative to the root; kind: `library` or `service`.
+        backend, backend_path, build_requires: `[build-system]`, with PEP 518's default where it is absent.
+        requires: main dependencies as PEP 508 strings (of Poetry's tables: names, extras and markers).
+        dependencies, optional: the same as values, main and by extra; groups: paths declared in development groups only.
+        outside: files that the metadata names and that lie outside the project's folder.
+    """
+
+    name: str
+    path: str
+    kind: str
+    version: str = ""
+    requires_python: str = ""
+    backend: str = "setuptools.build_meta:__legacy__"
+    backend_path: tuple[str, ...] = ()
+    build_requires: tuple[str, ...] = ("setuptools>=40.8.0",)
+    requires: tuple[str, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
+    optional: Mapping[str, tuple[Dependency, ...]] = field(default_factory=dict)
+    declared_paths: Mapping[str, str] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
+    warm: bool = False
+    config: ProjectConfig = ProjectConfig()
+    problem: Problem | None = None
+
+    @property
+    def pyproject(self) -> str:
+        """Return the path of its `pyproject.toml`, relative to the root."""
+        return f"{self.path}/pyproject.toml" if self.path else "pyproject.toml"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """All projects of a repository by name, its configuration, and the paths whose change may change what is here.
+
+    Attributes:
+        looked: every path that reading depended on besides the projects' own files (configuration, directories of globs).
+        problems: what is wrong with directories that are therefore no projects.
+    """
+
+    config: RootConfig
+    projects: Mapping[str, Project]
+    looked: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Return the directories of all projects."""
+        return frozenset(p.path for p in self.projects.values())
