@@ -28,6 +28,9 @@ from dataclasses import dataclass
 FOREIGN_PIP = {f"PIP_{name}" for name in ("CONSTRAINT", "DRY_RUN", "EDITABLE", "LOG", "NO_BINARY", "PREFIX", "PYTHON")}
 FOREIGN_PIP |= {f"PIP_{name}" for name in ("REPORT", "REQUIREMENT", "ROOT", "TARGET", "USER")}
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 class MakeError(Exception):
     """One line for the user: cause and cure."""
@@ -150,10 +153,12 @@ def pip(job: Job, held: int, *args: str) -> None:
     if not os.path.isdir(job.path(".made", "pip")):
         shutil.unpack_archive(bundled_pip(), job.path(".made", "pip.part"), "zip")
         os.rename(job.path(".made", "pip.part", "pip"), job.path(".made", "pip"))
-    log = job.path(".made", "pip.log")
-    options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--quiet", "--log", log]
+    # Only the log tells why a download failed; with a log, a build backend's words are in there and nowhere else.
+    log = "" if "--no-index" in args else job.path(".made", "pip.log")
+    options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--quiet", *(["--log", log] if log else [])]
     run(job, [job.path("bin", "python"), "-I", job.path(".made", "pip"), "install", *options, *args], held, log)
-    os.unlink(log)
+    if log:
+        os.unlink(log)
 
 
 def bundled_pip() -> str:
@@ -193,13 +198,17 @@ def run(job: Job, argv: list[str], held: int, log: str = "") -> None:
         child.wait()
         raise
     if child.returncode:
-        raise MakeError(explain(job, output.decode(errors="replace"), (read(log) or b"").decode(errors="replace")))
+        logged = read(log) if log else None
+        with contextlib.suppress(OSError):
+            write(job.path(".made", "output"), (logged or b"") + output)
+        raise MakeError(explain(job, output.decode(errors="replace"), (logged or b"").decode(errors="replace")))
 
 
 def explain(job: Job, output: str, log: str) -> str:
     """Cause and cure of a failed step, from what it printed and what it logged (the log also has lines of success)."""
     again = f"then run {job.command} again"
-    if found := re.search(r"\[Errno (\d+)\] ([^:\n]+)", output):
+    found = re.search(r"\[Errno (\d+)\] ([^:\n]+)", output)
+    if found and int(found[1]) in (*FULL, *FORBIDDEN):
         return explain_os_error(job, int(found[1]), found[2])
     if "DO NOT MATCH THE HASHES" in output:
         name = re.search(r"^\s+([\w.\[\]-]+==\S+)", output, re.MULTILINE)
@@ -212,16 +221,16 @@ def explain(job: Job, output: str, log: str) -> str:
             f"cannot download the packages ({network_cause(log) or 'the index does not have them'}): "
             f"check the network or PIP_INDEX_URL, {again}"
         )
-    cause = last_words(output)
-    details = f"the whole log is {job.venv}/.made/pip.log" if log else f"remove {job.venv}"
-    return f"cannot make {job.venv}: {cause}; {details}, {again}"
+    return f"cannot make {job.venv}: {last_words(output)}; the whole output is {job.venv}/.made/output, {again}"
 
 
 def last_words(output: str) -> str:
-    """The line that says most: pip's own error, the last line of a build backend's traceback, else the last line."""
+    """The line that says most: pip's own error, the last line of a traceback, else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
     if "[end of output]" in lines[1:]:
         return lines[lines.index("[end of output]") - 1]
+    if "ERROR: Exception:" in lines:
+        return lines[-1]
     return next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")), lines[-1])
 
 
@@ -239,9 +248,9 @@ def network_cause(text: str) -> str:
 
 def explain_os_error(job: Job, number: int, text: str) -> str:
     """Cause and cure of an operating system error while the environment is written."""
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in FULL:
         return f"cannot write {job.venv} ({text.strip()}); free about 100 MB, then run {job.command} again"
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if number in FORBIDDEN:
         return f"cannot write {job.venv} ({text.strip()}); work in a checkout that you may write to"
     return f"cannot make {job.venv} ({text.strip()}); remove {job.venv}, then run {job.command} again"
 

@@ -64,12 +64,19 @@ def test_outputs_and_log_of_a_command(tmp_path: Path) -> None:
 def test_the_environment_is_the_actions_and_three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SECRET", "GIT_DIR", "PYTHONPATH", "LC_CTYPE"):
         monkeypatch.setenv(name, "leaks")
-    environment = (("A", "x=y {other}"), ("HOME", "/root"), ("P", "{bin}:/bin"), ("R", "-map={root}=."))
+    environment = (
+        ("A", "x=y {other}"),
+        ("HOME", "/root"),
+        ("LC_ALL", "C.UTF-8"),
+        ("P", "{bin}:/bin"),
+        ("R", "-map={root}=."),
+    )
     source = "import os, json; print(json.dumps(dict(os.environ)))"
     found = json.loads(run(tmp_path, source, environment=environment).log)
     room = str(tmp_path / "room")
     assert found == {
         "A": "x=y {other}",
+        "LC_ALL": "C.UTF-8",  # without it Python itself would add an LC_CTYPE
         "P": HERE_TOOLS["bin"] + ":/bin",
         "R": f"-map={room}/root=.",
         "HOME": f"{room}/home",

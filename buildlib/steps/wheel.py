@@ -136,7 +136,7 @@ def build_action(step: Step, project: Project, tree: Tree, hook: bytes, known: I
     entries = [e for path in step.files if (e := tree.entry(path)) is not None]
     files = [InputFile(e.path, e.sha256, e.size, e.executable) for e in entries if e.target is None]
     files.append(InputFile(HOOK, hashlib.sha256(hook).hexdigest(), len(hook), False))
-    up = posixpath.relpath("", project.path) if project.path else "."
+    up = posixpath.relpath(".", project.path) if project.path else "."
     argv = ["{python}", f"{up}/{HOOK}", "build_wheel", "--backend", project.backend, "--output", f"{up}/{MADE}"]
     argv += ["--backend-path", *project.backend_path] if project.backend_path else []
     return Action(

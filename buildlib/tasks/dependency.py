@@ -88,6 +88,12 @@ class StepAction(BaseAction):  # type: ignore[misc]  # doit has no type hints
         except BuildlibError as error:
             self.session.ended[self.name] = "failed"
             return StepFailed(error)
+        except Exception as fault:  # ours, or the system's: it fails this step, and must not take the others with it
+            import traceback
+
+            self.session.ended[self.name] = "failed"
+            cause = f"{type(fault).__name__}: {fault}"
+            return StepFailed(BuildlibError(self.name, cause, "this is a fault of buildlib's: report it", traceback.format_exc()))
         self.values = self.get_outputs()
         return None
 
