@@ -95,7 +95,8 @@ def test_the_base_for_tests_is_a_whole_python(docker_engine: DockerEngine, docke
     modules = "ssl, sqlite3, ctypes, bz2, lzma, zlib, hashlib, readline, multiprocessing, venv"
     code = f"import {modules}; ctypes.CDLL('libpthread.so.0'); ctypes.CDLL('libstdc++.so.6'); print('whole')"
     assert docker_engine.run(docker_base, "python", "-c", code) == "whole\n"
-    assert docker_engine.run(docker_base, "sh", "-c", "pip --version && python3 -m pip check && id -u").endswith("\n0\n")
+    said = docker_engine.run(docker_base, "sh", "-c", "pip --version && python3 -m pip check && id -u")
+    assert said.endswith("\n0\n")
 
 
 def test_the_same_context_gives_the_same_image_from_the_engines_cache(make: Callable[..., BuiltImage]) -> None:
