@@ -19,6 +19,7 @@ from buildlib.fingerprint.signature import changed
 DIRECTORY = ".buildlib"
 QUICK = f"{DIRECTORY}/quick.index"
 MEMORY = f"{DIRECTORY}/memory.index"
+RECORDS = f"{DIRECTORY}/state.db"
 FORMAT = f"buildlib index 1 {sys.version} {sys.platform}"
 
 Watch = tuple[tuple[str, ...], tuple[int, ...]]
@@ -36,6 +37,8 @@ class Quick:
         members: by name of each task that stands for steps (`build`, `build:x`, `wheel`): those steps, up to date or not.
         images: by image step: (tag, image id, ((base, id), …)) to be asked of the engine; an empty id: it was skipped, for want of an engine.
         default: what a bare `doit` stands for; empty if only `dodo.py` can tell.
+        records: inode of the database that the conclusion is about. (Its times say nothing: whoever changes a record
+            removes this index first.)
     """
 
     common: Watch
@@ -44,6 +47,7 @@ class Quick:
     members: dict[str, tuple[str, ...]]
     images: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]]
     default: tuple[str, ...]
+    records: int
 
     def asked(self, names: Iterable[str]) -> set[str] | None:
         """Return all steps that `names` stand for, with all they need; None if one is unknown or was not up to date."""
@@ -61,10 +65,18 @@ class Quick:
 
     def unchanged(self, steps: Iterable[str]) -> bool:
         """Return whether every path that `steps` depend on still has its signature."""
-        if changed(*self.common):
+        if inode(RECORDS) != self.records or changed(*self.common):
             return False
         groups = {g for name in steps if name in self.steps for g in self.steps[name][1]}
         return not any(changed(*self.watches[g]) for g in groups)
+
+
+def inode(path: str) -> int:
+    """Return the inode of the file at `path`, 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def load_quick(path: str = QUICK) -> Quick | None:
@@ -78,7 +90,7 @@ def load_quick(path: str = QUICK) -> Quick | None:
 
 def save_quick(quick: Quick, path: str = QUICK) -> None:
     """Write the quick index, whole or not at all."""
-    fields = (quick.common, quick.watches, quick.steps, quick.members, quick.images, quick.default)
+    fields = (quick.common, quick.watches, quick.steps, quick.members, quick.images, quick.default, quick.records)
     _save(path, marshal.dumps(fields))
 
 

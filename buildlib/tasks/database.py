@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from buildlib.errors import BuildlibError
+from buildlib.fingerprint.index import RECORDS
 from buildlib.fingerprint.parts import Parts
 from buildlib.plan import Output, Record
 
 if TYPE_CHECKING:
     import sqlite3
 
-PATH = ".buildlib/state.db"
+PATH = RECORDS
 SCHEMA = 1
 
 _TABLES = """

@@ -56,7 +56,7 @@ def _quick(session: "Session", default: tuple[str, ...]) -> index.Quick:
             images[name] = _image(step, record)
     for name in session.refused:
         images[name] = (name, "", ())
-    return index.Quick(_common(session), watches, steps, session.members, images, default)
+    return index.Quick(_common(session), watches, steps, session.members, images, default, index.inode(index.RECORDS))
 
 
 def _clean(session: "Session") -> list[str]:
@@ -91,7 +91,7 @@ def _image(step: Step, record: Record) -> tuple[str, str, tuple[tuple[str, str],
 def _common(session: "Session") -> index.Watch:
     """Return what every step depends on: configuration, where projects may appear, git's index, the engine's own code."""
     tree = session.tree
-    paths = {*session.workspace.looked, *tree.watch, ".buildlib/state.db", *(p.pyproject for p in session.workspace.projects.values())}
+    paths = {*session.workspace.looked, *tree.watch, *(p.pyproject for p in session.workspace.projects.values())}
     paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
     own = os.path.dirname(buildlib.__file__)
     code = [os.path.join(own, room, n) for room in ("steps", "execute") for n in sorted(os.listdir(os.path.join(own, room))) if n.endswith(".py")]
