@@ -80,12 +80,15 @@ def index(root: Path, credentials: str = "") -> Iterator[tuple[str, list[str]]]:
                 body = found.read_bytes()
             else:
                 pages = [p.name for p in sorted(root.glob(f"{name.replace('-', '_')}-*.whl"))]
-                body = "".join(f'<a href="/files/{page}">{page}</a>' for page in pages).encode()
+                body = "".join(map(self.link, pages)).encode()
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html" if not found.is_file() else "application/octet-stream")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def link(self, page: str) -> str:
+            return f'<a href="/files/{page}#sha256={hashlib.sha256((root / page).read_bytes()).hexdigest()}">{page}</a>'
 
         do_HEAD = do_GET  # noqa: N815
 
@@ -241,18 +244,19 @@ def test_real_backends_resolve_and_adding_one_moves_no_other(tmp_path: Path) -> 
 
 def test_pips_files_are_read_in_its_order_and_its_variables_go_before(tmp_path: Path) -> None:
     texts = {
-        "xdg/pip/pip.conf": "[global]\nindex-url = http://system\ntimeout = 9\ncert = /system\n",
+        "xdg/pip/pip.conf": "[global]\nindex-url = http://system\nclient-cert = /system\n",
         "home/.pip/pip.conf": "[global]\nindex_url = http://legacy\n",
-        "home/.config/pip/pip.conf": "[global]\nindex-url = http://user\nextra-index-url =\n    http://one\n    http://two\n",
+        "home/.config/pip/pip.conf": "[global]\nindex-url = http://user\nextra-index-url =\n  http://one\n  http://two\n",
         "venv/pip.conf": "[global]\nfind-links = http://links\n[install]\nno-index = yes\n",
         "home/.config/pip/other": "[[[",
     }
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), "VIRTUAL_ENV": str(tmp_path / "venv")}
+    places = {"HOME": "home", "XDG_CONFIG_DIRS": "xdg", "VIRTUAL_ENV": "venv"}
+    environ = {name: str(tmp_path / folder) for name, folder in places.items()}
     said = settings(environ)
-    assert (said["index-url"], said["cert"], said["find-links"]) == ("http://user", "/system", "http://links")
+    assert (said["index-url"], said["client-cert"], said["find-links"]) == ("http://user", "/system", "http://links")
     assert said["extra-index-url"].split() == ["http://one", "http://two"] and no_index(environ)
     assert settings(environ | {"PIP_INDEX_URL": "http://said", "PIP_CERT": ""})["index-url"] == "http://said"
     assert not no_index(environ | {"PIP_NO_INDEX": "0"})
@@ -261,8 +265,8 @@ def test_pips_files_are_read_in_its_order_and_its_variables_go_before(tmp_path: 
 
 
 def test_uvs_own_words_go_before_pips(tmp_path: Path) -> None:
-    pips = {"PIP_INDEX_URL": "http://p", "PIP_EXTRA_INDEX_URL": "http://e", "PIP_FIND_LINKS": str(tmp_path), "PIP_CERT": "/p"}
-    environ = {"PIP_CONFIG_FILE": os.devnull, **pips}
+    environ = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://p", "PIP_EXTRA_INDEX_URL": "http://e"}
+    environ |= {"PIP_FIND_LINKS": str(tmp_path), "PIP_CERT": "/p"}
     assert sources(environ) == {
         "UV_DEFAULT_INDEX": "http://p",
         "UV_EXTRA_INDEX_URL": "http://e",
@@ -337,7 +341,8 @@ def test_a_file_that_is_not_the_locked_one_is_named(tmp_path: Path) -> None:
 def test_a_key_changes_with_every_pin_hash_and_interpreter() -> None:
     here = interpreter_identity()
     a, b = Pin("a", "1", ("sha256:00",)), Pin("b", "1", ("sha256:11",))
-    keys = [environment_key(pins, here) for pins in ([], [a], [b], [a, b], [Pin("a", "2", a.hashes)], [Pin("a", "1", b.hashes)])]
+    closures = [[], [a], [b], [a, b], [Pin("a", "2", a.hashes)], [Pin("a", "1", b.hashes)]]
+    keys = [environment_key(pins, here) for pins in closures]
     keys.append(environment_key([a], here.replace("zlib", "zlib-ng")))
     assert len(set(keys)) == len(keys) and environment_key([b, a], here) == environment_key([a, b], here)
     assert PYTHON in here and "zlib" in here
@@ -372,7 +377,8 @@ def test_it_is_made_once_when_many_ask_at_once(tmp_path: Path) -> None:
 
 def asking(root: Path, pin: Pin) -> subprocess.Popen[str]:
     code = (
-        "import os; from buildlib.toolchain.environment import Environments; from buildlib.toolchain.lockfile import Pin\n"
+        "import os\nfrom buildlib.toolchain.environment import Environments\n"
+        "from buildlib.toolchain.lockfile import Pin\n"
         f"found = Environments({str(root / 'c')!r}, {offline(root / 'w')!r}).get([{pin!r}])\n"
         "print(found.path, os.stat(found.path).st_ino)"
     )
@@ -388,7 +394,7 @@ def test_a_killed_making_ends_uv_and_poisons_nothing(tmp_path: Path) -> None:
         )
         child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         assert asked.wait(20), "uv has begun to install"
-        uvs = [pid for pid in processes() if f"--python {tmp_path}" in processes().get(pid, "")]
+        uvs = [pid for pid, line in processes().items() if f"--python {tmp_path}" in line]
         assert uvs
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -405,7 +411,7 @@ def test_a_killed_making_ends_uv_and_poisons_nothing(tmp_path: Path) -> None:
 
 def processes() -> dict[int, str]:
     """Running processes by pid, with their command lines."""
-    table = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(["ps", "-ewwo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = (line.split(None, 2) for line in table.splitlines())
     return {int(row[0]): row[2] for row in rows if len(row) == 3 and not row[1].startswith("Z")}
 
@@ -463,7 +469,8 @@ def test_a_requirement_that_is_only_an_sdist_works(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["poetry-core", "hatchling", "setuptools"])
 def test_a_wheel_built_in_it_does_not_name_it(tmp_path: Path, backend: str) -> None:
-    module = {"poetry-core": "poetry.core.masonry.api", "hatchling": "hatchling.build", "setuptools": "setuptools.build_meta"}
+    modules = {"poetry-core": "poetry.core.masonry.api", "hatchling": "hatchling.build"}
+    module = modules.get(backend, "setuptools.build_meta")
     cache = str(tmp_path / "c")
     made = Environments(cache, os.environ).get(resolve([backend], "3.11", os.environ, cache=cache))
     (tmp_path / "p/demo").mkdir(parents=True)
@@ -472,7 +479,7 @@ def test_a_wheel_built_in_it_does_not_name_it(tmp_path: Path, backend: str) -> N
     scripts = '\n[tool.setuptools]\nscript-files = ["run"]\npackages = ["demo"]\n' if backend == "setuptools" else ""
     text = '[project]\nname = "demo"\nversion = "1"\n[project.scripts]\ndemo = "demo:main"\n' + scripts
     (tmp_path / "p/pyproject.toml").write_text(text)
-    code = f"import {module[backend]} as b; print(b.build_wheel('out'))"
+    code = f"import {module} as b; print(b.build_wheel('out'))"
     (tmp_path / "p/out").mkdir()
     subprocess.run([made.python, "-c", code], cwd=tmp_path / "p", check=True, stdout=subprocess.DEVNULL)
     (built,) = (tmp_path / "p/out").glob("*.whl")

@@ -90,7 +90,7 @@ def _with_remote_hashes(
 ) -> tuple[Pin, ...]:
     """The pins with all hashes of releases of which a folder of this machine has only some files.
 
-    Such a folder (pip's `find-links`, a `file:` index) often has wheels for this Python only; teammates need the others.
+    Such a folder (pip's `find-links`, a `file:` index) often has wheels for this Python only; teammates need others.
     Only where the index has the same file too is it the same release.
     """
     if no_index(environ) or sources(environ) == sources(environ, folders=False):
@@ -115,7 +115,7 @@ def _widened(pin: Pin, hashes: Sequence[str]) -> Pin:
 
 @contextlib.contextmanager
 def _work_folder(cache: str) -> Iterator[str]:
-    """Where uv is asked and answers: in a cache one folder, for one at a time: a killed run leaves nothing new."""
+    """Where uv is asked and answers: in a cache one folder, for one at a time: a killed run adds nothing."""
     if not cache:
         import tempfile
 

@@ -29,10 +29,10 @@ DROPPED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "GIT_DIR",
 # The subshell reads until then and takes the whole group along, with a backend that uv may have started.
 GUARD = """exec 3<&0 </dev/null
 "$@" 3<&- & child=$!
-{ cat <&3; kill -9 0; } >/dev/null 2>&1 & guard=$!
+{ read -r line <&3; kill -9 0; } >/dev/null 2>&1 & guard=$!
 exec 3<&-
 wait $child; code=$?
-kill $guard 2>/dev/null
+kill $guard; wait $guard
 exit $code"""
 
 
