@@ -155,13 +155,10 @@ def prepare(request: dict[str, Any]) -> None:
 
 def enter(environment: dict[str, str], directory: str) -> None:
     """Umask, environment and directory, and what the standard library remembers of former ones."""
-    import time
-
     os.umask(0o022)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
-    time.tzset()
     if "tempfile" in sys.modules:
         vars(sys.modules["tempfile"])["tempdir"] = None  # a cached TMPDIR would be the worker's
 

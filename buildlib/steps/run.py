@@ -113,5 +113,6 @@ def _warn_of_foreign(step: Step, workshop: Workshop, outputs: Iterable[Output]) 
     for folder in sorted(folders):
         others = foreign(folder, {o.path for o in outputs})
         if others:
-            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-            workshop.warn(f"{folder}: {named}: not made by buildlib, left alone and never used; move it away")
+            names = [path.removeprefix(f"{folder}/") for path in others]
+            named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            workshop.warn(f"{folder}: {named} not made by buildlib, left alone and never used; move it elsewhere")

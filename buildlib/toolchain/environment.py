@@ -114,7 +114,9 @@ class Environments:
         self._uv("pip", "install", "--python", wanted.python, *how, "--requirement", listed)
 
     def _uv(self, *arguments: str) -> None:
-        outcome = run([*arguments, "--quiet"], self.environ, self.cache)
+        # A cooling-off period holds for what is chosen, not for what was.
+        environ = {name: value for name, value in self.environ.items() if name != "UV_EXCLUDE_NEWER"}
+        outcome = run([*arguments, "--quiet"], environ, self.cache)
         if outcome.code:
             cause, cure = explain(outcome.stderr)
             raise BuildlibError(PLACE, cause, cure, outcome.stderr)

@@ -26,6 +26,8 @@ version = {VERSION}
 """
 UPGRADE = "restore it from git, or run `doit lock --upgrade`"
 HASH = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
+SPECIFIER = r"(?:[<>]=?|[=!~]=)[0-9][0-9a-z.]*"
+PLAIN = re.compile(rf"([a-z0-9]+(?:-[a-z0-9]+)*)((?:{SPECIFIER}(?:,{SPECIFIER})*)?)")
 PIN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)==([A-Za-z0-9.!+_-]+)(?: ; (\S.*))?")
 
 
@@ -225,6 +227,8 @@ def _sorted(pins: Iterable[Pin], hashes: Mapping[tuple[str, str], tuple[str, ...
 @cache
 def _normal_requirement(text: str) -> str:
     """`Poetry_Core >=1.0` as `poetry-core>=1.0`; what is no requirement as it is: the resolver will say so."""
+    if plain := PLAIN.fullmatch(text):  # nearly all: without packaging, whose import costs more than a no-op may
+        return plain[1] + ",".join(sorted(set(plain[2].split(","))))
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 

@@ -1,6 +1,6 @@
-"""Where packages come from, in uv's words, when a user said it in pip's: environment variables and configuration files.
+"""Where packages come from, in uv's variables: as those say, else a user's `uv.toml`, else pip's variables and files.
 
-Reads files, runs nothing. What uv's own variables say goes first. Knows no lock and no requirement.
+Reads files of the user and the system, never of the workspace; runs nothing. Knows no lock and no requirement.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 # uv's word → (pip's word, uv's other words for the same, what stands between two values)
 WORDS = {
@@ -19,6 +20,7 @@ WORDS = {
     "SSL_CLIENT_CERT": ("client-cert", (), " "),
     "ALL_PROXY": ("proxy", ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "all_proxy"), " "),
 }
+SAME = {"UV_DEFAULT_INDEX": ("UV_INDEX_URL",), "UV_EXTRA_INDEX_URL": ("UV_INDEX",), "UV_INDEX": ("UV_EXTRA_INDEX_URL",)}
 PLACES = ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
@@ -30,9 +32,9 @@ def sources(environ: Mapping[str, str], folders: bool = True) -> dict[str, str]:
     name on the public index does not take a private one's place. Without `folders`, none of this machine's are named.
     """
     said = settings(environ)
-    found: dict[str, str] = {}
+    found = _of_uv(environ)
     for word, (pips, synonyms, between) in WORDS.items():
-        if pips in said and not any(environ.get(name) for name in (word, *synonyms)):
+        if pips in said and not any(environ.get(name) or name in found for name in (word, *synonyms)):
             values = said[pips].split() if word in PLACES else [said[pips].strip()]
             if word in PLACES:
                 values = [_absolute(value) for value in values if _is_url(value) or (folders and _is_there(value))]
@@ -46,7 +48,9 @@ def sources(environ: Mapping[str, str], folders: bool = True) -> dict[str, str]:
 
 
 def no_index(environ: Mapping[str, str]) -> bool:
-    """Whether pip is told to look at no index; uv has no variable for it."""
+    """Whether uv or pip is told to look at no index; uv has no variable for it."""
+    if _uv_settings(environ).get("no-index") is True:
+        return True
     return settings(environ).get("no-index", "").strip().lower() in ("1", "true", "yes", "on", "y", "t")
 
 
@@ -81,6 +85,49 @@ def _files(environ: Mapping[str, str]) -> Iterator[str]:
     yield os.path.join(environ.get("VIRTUAL_ENV") or sys.prefix, "pip.conf")
     if chosen:
         yield chosen
+
+
+def _of_uv(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a user's `uv.toml` says about sources, where no variable says it. (uv itself runs with `--no-config`.)"""
+    said = _uv_settings(environ)
+    known = [index for index in said.get("index", ()) if isinstance(index, dict) and not index.get("explicit")]
+    urls = [(f"{index['name']}=" if "name" in index else "") + str(index.get("url", "")) for index in known]
+    defaults = [url for url, index in zip(urls, known, strict=True) if index.get("default")]
+    found = {
+        "UV_DEFAULT_INDEX": defaults[0] if defaults else said.get("index-url"),
+        "UV_INDEX": " ".join(url for url in urls if url not in defaults),
+        "UV_EXTRA_INDEX_URL": _joined(said.get("extra-index-url"), " "),
+        "UV_FIND_LINKS": _joined(said.get("find-links"), ","),
+        "UV_INDEX_STRATEGY": said.get("index-strategy"),
+        "UV_KEYRING_PROVIDER": said.get("keyring-provider"),
+        "UV_INSECURE_HOST": _joined(said.get("allow-insecure-host"), " "),
+        "UV_SYSTEM_CERTS": "1" if True in (said.get("system-certs"), said.get("native-tls")) else "",
+    }
+    return {
+        word: value
+        for word, value in found.items()
+        if isinstance(value, str) and value and not any(environ.get(name) for name in (word, *SAME.get(word, ())))
+    }
+
+
+def _uv_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The system's and the user's `uv.toml`, the user's last, `[pip]` before the rest (uv: "Configuration files")."""
+    import tomli
+
+    home = environ.get("HOME") or os.path.expanduser("~")
+    said: dict[str, Any] = {}
+    for folder in ("/etc", environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")):
+        try:
+            with open(os.path.join(folder, "uv", "uv.toml"), "rb") as file:
+                said |= tomli.load(file)
+        except (OSError, ValueError):
+            continue
+    table = said.get("pip")
+    return said | table if isinstance(table, dict) else said
+
+
+def _joined(value: Any, between: str) -> str:
+    return between.join(map(str, value)) if isinstance(value, list) else ""
 
 
 def _read(path: str) -> dict[str, str]:

@@ -48,7 +48,8 @@ def requirements_text(pins: Iterable[Pin]) -> str:
     """A requirements file for `pip install --require-hashes`: sorted, LF, "" for no pins.
 
     Other indexes come first: as --extra-index-url beside the default one, else the first of them as --index-url.
-    A pin that is a file of the workspace is written `NAME @ file:PATH`, PATH relative to the workspace root.
+    A pin that is a file of the workspace is written `./PATH`, as uv does, relative to the workspace root: pip takes no
+    relative path after `NAME @`.
     """
     ordered = sorted(pins, key=lambda pin: (pin.name, pin.version, pin.source))
     indexes = sorted({pin.source for pin in ordered if pin.source and not pin.direct})
@@ -59,6 +60,8 @@ def requirements_text(pins: Iterable[Pin]) -> str:
 
 def _lines(pin: Pin) -> str:
     what = f"{pin.name} @ {pin.source}" if pin.direct else f"{pin.name}=={pin.version}"
+    if pin.direct and pin.source.startswith("file:"):
+        what = "./" + pin.source.removeprefix("file:")
     return " \\\n    ".join([what, *(f"--hash={value}" for value in sorted(pin.hashes))]) + "\n"
 
 

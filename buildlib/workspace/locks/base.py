@@ -224,19 +224,11 @@ class Source:
 
     def pin(self, pin: Pin, no_hash: str) -> Pin:
         """The pin, once all that it writes into a requirements file is of the right form."""
-        from packaging.version import InvalidVersion, Version
-
-        try:
-            Version(pin.version)
-        except InvalidVersion:
-            raise self.fault(f"the version of {pin.name} is {pin.version!r}") from None
         if not pin.hashes:
             raise self.fault(f"{pin.name} {pin.version} has no hash", no_hash)
-        wrong = [value for value in pin.hashes if not _HASH.fullmatch(value)]
+        wrong = _wrong_in(pin)
         if wrong:
-            raise self.fault(f"{pin.name} {pin.version} has a hash that is none: {wrong[0]!r}")
-        if not pin.source.isprintable() or any(character.isspace() for character in pin.source):
-            raise self.fault(f"{pin.name} {pin.version} comes from {pin.source!r}, which is no URL")
+            raise self.fault(wrong)
         return pin
 
     def not_from_git(self, name: str) -> BuildlibError:
@@ -443,6 +435,23 @@ def _in_environment(marker: str, environment: dict[str, str]) -> bool:
 @lru_cache(maxsize=8192)
 def _holds(marker: str, target: Target, extra: str) -> bool:
     return _marker(marker).evaluate({**target.environment(), "extra": extra})
+
+
+@lru_cache(maxsize=16384)
+def _wrong_in(pin: Pin) -> str:
+    """What of a pin must not get into a requirements file; "" for nothing."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(pin.version)
+    except InvalidVersion:
+        return f"the version of {pin.name} is {pin.version!r}"
+    for value in pin.hashes:
+        if not _HASH.fullmatch(value):
+            return f"{pin.name} {pin.version} has a hash that is none: {value!r}"
+    if not pin.source.isprintable() or " " in pin.source:
+        return f"{pin.name} {pin.version} comes from {pin.source!r}, which is no URL"
+    return ""
 
 
 @lru_cache(maxsize=4096)

@@ -77,22 +77,27 @@ class UvLock:
         return self.source.path
 
     def slice(self, member: Member, target: Target) -> tuple[Pin, ...]:
-        """See `Lock.slice`: the graph is walked from the member along the edges whose markers hold."""
+        """See `Lock.slice`: the graph is walked from the member along the edges whose markers hold.
+
+        Where the member itself is one side of a conflict (two services that never meet), uv names that side in markers as
+        the extra `project-LENGTH-NAME`. Any other side that is needed is refused: then two such extras could hold at once.
+        """
         self._check_python(target)
         reached: dict[int, _Package] = {}
         visited: set[tuple[int, str]] = set()
         waiting = [(self._of_member(member), "")]
+        side = f"project-{len(member.name)}-{member.name}" if (member.name, "") in self.conflicts else ""
         while waiting:
             package, extra = waiting.pop()
             if (id(package), extra) in visited:
                 continue
             visited.add((id(package), extra))
             reached[id(package)] = package
-            self._refuse_conflict(package.name, extra)
+            self._refuse_conflict(package.name, extra, member)
             for edge in package.edges.get(extra, ()):
                 for each in edge.extras:  # before the marker, which names the conflicting extra itself
-                    self._refuse_conflict(edge.name, each)
-                if self.source.holds(edge.marker, target):
+                    self._refuse_conflict(edge.name, each, member)
+                if self.source.holds(edge.marker, target, side):
                     found = self._find(edge, target)
                     waiting += [(found, each) for each in ("", *edge.extras)]
         return sole_versions(self.source, filter(None, (self._pin(package, member) for package in reached.values())))
@@ -151,8 +156,8 @@ class UvLock:
             raise self.source.fault(f"{edge.name} {edge.version} is needed and is {many} in it".replace("  ", " "))
         return found[0]
 
-    def _refuse_conflict(self, name: str, extra: str) -> None:
-        if (name, extra) in self.conflicts:
+    def _refuse_conflict(self, name: str, extra: str, member: Member) -> None:
+        if (name, extra) in self.conflicts and (name, extra) != (member.name, ""):
             label = f"{name}[{extra}]" if extra else name
             raise self.source.fault(
                 f"{label} is needed here and is one side of a conflict declared in [tool.uv] conflicts",
