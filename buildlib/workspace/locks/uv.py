@@ -79,8 +79,8 @@ class UvLock:
     def slice(self, member: Member, target: Target) -> tuple[Pin, ...]:
         """See `Lock.slice`: the graph is walked from the member along the edges whose markers hold.
 
-        Where the member itself is one side of a conflict (two services that never meet), uv names that side in markers as
-        the extra `project-LENGTH-NAME`. Any other side that is needed is refused: then two such extras could hold at once.
+        Where the member itself is one side of a conflict (two services that never meet), uv's markers name it by the
+        extra `project-LENGTH-NAME`. Any other side that is needed is refused: two such extras could hold at once.
         """
         self._check_python(target)
         reached: dict[int, _Package] = {}
