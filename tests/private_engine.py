@@ -217,7 +217,8 @@ def main(command: list[str]) -> int:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         engine = stack.enter_context(private_engine(folder / "engine"))
         registry = stack.enter_context(private_registry(folder / "registry"))
-        child = subprocess.Popen(command, env={**os.environ, ENGINE_VARIABLE: engine, REGISTRY_VARIABLE: registry})
+        environ = {**os.environ, ENGINE_VARIABLE: engine, REGISTRY_VARIABLE: registry}
+        child = subprocess.Popen(command, env=environ, preexec_fn=_end_with_parent)
         stack.callback(_end, child)
         return child.wait()
 
