@@ -28,7 +28,15 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def wheel(folder: Path, name: str, version: str, requires: str = "", code: str = "", tag: str = "py3-none-any") -> Pin:
+def wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    requires: str = "",
+    code: str = "",
+    tag: str = "py3-none-any",
+    python: str = "",
+) -> Pin:
     """A wheel of one module and one script, and its pin."""
     folder.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
@@ -36,7 +44,8 @@ def wheel(folder: Path, name: str, version: str, requires: str = "", code: str =
     files = {
         f"{module}.py": code or f"def main():\n    print('{name} {version}')\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        + (f"Requires-Dist: {requires}\n" if requires else ""),
+        + (f"Requires-Dist: {requires}\n" if requires else "")
+        + (f"Requires-Python: {python}\n" if python else ""),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: {tag}\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {module}:main\n",
     }
@@ -126,6 +135,14 @@ def test_the_newest_is_taken_but_a_preferred_version_stays_where_it_fits(tmp_pat
     assert resolve(["a"], PYTHON, environ, {"a": "1", "other": "3"}, cache=cache) == (old,)
     assert resolve(["a>1"], PYTHON, environ, {"a": "1"}, cache=cache) == (new,)
     assert resolve(["a"], PYTHON, environ, {"a": "0.9"}, cache=cache) == (new,)
+
+
+def test_what_only_serves_this_python_is_pinned_for_it(tmp_path: Path) -> None:
+    wheel(tmp_path / "w", "a", "1")
+    newer = wheel(tmp_path / "w", "a", "2", python=f">={PYTHON}")
+    environ, cache = offline(tmp_path / "w"), str(tmp_path / "c")
+    assert resolve(["a>=2"], "3.8", environ, cache=cache) == (newer,)
+    assert [pin.version for pin in resolve(["a"], "3.8", environ, cache=cache)] == ["1"]
 
 
 def test_nothing_required_is_nothing_pinned_without_uv(tmp_path: Path) -> None:
@@ -278,6 +295,30 @@ def test_uvs_own_words_go_before_pips(tmp_path: Path) -> None:
     assert sources(environ | uvs) == {}
     assert sources({"PIP_CONFIG_FILE": os.devnull, "CURL_CA_BUNDLE": "/c"}) == {"SSL_CERT_FILE": "/c"}
     assert "ALL_PROXY" not in sources(environ | {"PIP_PROXY": "http://x", "HTTPS_PROXY": "http://y"})
+
+
+def test_a_users_uv_toml_names_sources_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".config/uv").mkdir(parents=True)
+    (tmp_path / ".config/uv/uv.toml").write_text(
+        'resolution = "lowest"\nnative-tls = true\n[[index]]\nname = "corp"\nurl = "http://corp"\n'
+        '[[index]]\nurl = "http://main"\ndefault = true\n[[index]]\nurl = "http://torch"\nexplicit = true\n'
+        '[pip]\nno-index = true\nfind-links = ["/links"]\n'
+    )
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://pip"}
+    found = {"UV_DEFAULT_INDEX": "http://main", "UV_INDEX": "corp=http://corp", "UV_FIND_LINKS": "/links"}
+    assert sources(environ) == found | {"UV_SYSTEM_CERTS": "1"} and no_index(environ)
+    assert sources(environ | dict.fromkeys(found, "x") | {"UV_SYSTEM_CERTS": "0"}) == {}
+    assert "UV_DEFAULT_INDEX" not in sources(environ | {"UV_INDEX_URL": "http://said"})
+
+
+def test_a_users_index_is_used_with_the_credentials_of_its_name(tmp_path: Path) -> None:
+    a = wheel(tmp_path / "w", "a", "1")
+    (tmp_path / ".config/uv").mkdir(parents=True)
+    with index(tmp_path / "w", "me:secret") as (url, _):
+        text = f'[[index]]\nname = "corp"\nurl = "{url}"\ndefault = true\n'
+        (tmp_path / ".config/uv/uv.toml").write_text(text)
+        environ = alone(UV_INDEX_CORP_USERNAME="me", UV_INDEX_CORP_PASSWORD="secret") | {"HOME": str(tmp_path)}
+        assert resolve(["a"], PYTHON, environ, cache=str(tmp_path / "c")) == (a,)
 
 
 # Environments --------------------------------------------------------------------------------------------------------

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from buildlib.errors import BuildlibError
-from buildlib.toolchain.lockfile import Pin, ToolLock, dump, parse
+from buildlib.toolchain.lockfile import Pin, ToolLock, dump, normal_requirements, parse
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def digest(number: int) -> str:
@@ -60,6 +63,26 @@ def test_the_file_says_what_it_is_and_how_to_change_it() -> None:
 def test_requirements_that_mean_the_same_share_an_entry(written: Sequence[str]) -> None:
     assert FULL.pins(written) == (pin("setuptools", "80"), pin("wheel", "0.48"))
     assert FULL.with_environment(written, [pin("setuptools", "80"), pin("wheel", "0.48")]) == FULL
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["poetry-core", "poetry-core>=2.0,<3", "a==1.0.0", "a~=1.0rc1,!=1.5,!=1.5", "a<=1,", "a===1", "a==1.*"],
+)
+def test_the_quick_way_to_a_normal_requirement_gives_what_packaging_gives(text: str) -> None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        assert normal_requirements([text]) == (str(Requirement(text)),)
+    except InvalidRequirement:
+        assert normal_requirements([text]) == (text,)
+
+
+def test_a_lock_of_plain_requirements_is_read_without_packaging() -> None:
+    code = "import sys; from buildlib.toolchain.lockfile import parse; lock = parse(sys.stdin.buffer.read())"
+    check = code + "; assert lock.pins(['hatchling'])"
+    check += "; assert 'packaging' not in sys.modules and 'json' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], input=dump(HATCH).encode(), check=True, cwd=ROOT)
 
 
 def test_what_is_not_locked_has_no_pins_and_nothing_needs_none() -> None:
@@ -152,7 +175,7 @@ def test_a_faulty_lock_is_an_error_with_a_cure(fault: str) -> None:
 
 def test_no_damage_of_a_lock_raises_anything_else() -> None:
     data = GOOD.encode()
-    for at in range(0, len(data), 3):
+    for at in range(0, len(data), 7):
         head, tail = data[:at], data[at + 1 :]
         for damaged in (head, head + b"\xff" + tail, head + b'"' + tail, head + tail):
             try:

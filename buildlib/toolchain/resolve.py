@@ -17,7 +17,7 @@ from buildlib.errors import BuildlibError
 from buildlib.toolchain.locked import locked, writable_cache
 from buildlib.toolchain.lockfile import Pin, normal_requirements
 from buildlib.toolchain.sources import no_index, sources
-from buildlib.toolchain.uv import NETWORK, explain, run
+from buildlib.toolchain.uv import NETWORK, REQUIRES, explain, run
 
 PLACE = "buildlib.lock"
 BUILD_SYSTEM = "correct `requires` in the [build-system] table that asks for it"
@@ -44,7 +44,7 @@ def resolve(
 
     Args:
         requires: PEP 508 strings, none of them a local project's name.
-        python: the oldest Python that the pins must serve, as `3.11`.
+        python: the oldest Python that the pins should serve, as `3.11`; where none do, they serve from this one on.
         environ: the user's environment (see `uv.run`).
         prefer: name → version to take where it fits (`ToolLock.versions`), so that what is locked does not move.
         cache: the cache directory, for uv's own cache and for its answer; empty: uv's own, and a temporary folder.
@@ -58,7 +58,14 @@ def resolve(
     for text in wanted:
         _check_pinnable(text)
     with _work_folder(cache) as folder:
-        pins = _compile(wanted, python, environ, prefer or {}, cache, folder)
+        try:
+            pins = _compile(wanted, python, environ, prefer or {}, cache, folder)
+        except BuildlibError as error:
+            python = f"{sys.version_info.major}.{sys.version_info.minor}"
+            # Older Pythons may have no release that fits; then teammates need this one to build.
+            if error.cure != REQUIRES:
+                raise
+            pins = _compile(wanted, python, environ, prefer or {}, cache, folder)
         return _with_remote_hashes(pins, python, environ, cache, folder)
 
 

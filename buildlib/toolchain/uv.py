@@ -93,17 +93,17 @@ def environment(environ: Mapping[str, str], cache: str, folders: bool = True) ->
 def explain(stderr: str) -> tuple[str, str]:
     """What uv's error output means, as a cause and a cure of one line each."""
     text = " ".join(stderr.replace("\u2502", " ").split())
-    for pattern, cause, cure in _MEANINGS:
+    for pattern, cause, cure in MEANINGS:
         if found := re.search(pattern, text):
             return cause.format(*found.groups()), cure
     said = re.search(r"error: (.*?)(?: hint: .*)?$", text)
     return (said[1] if said else text or "uv failed without a word"), "see the output above"
 
 
-_INDEX = "UV_DEFAULT_INDEX, PIP_INDEX_URL or pip's configuration name another index"
-NETWORK = f"connect to the network and run again; HTTPS_PROXY names a proxy, {_INDEX}"
-_REQUIRES = "change `requires` in the [build-system] table that asks for it"
-_MEANINGS = (
+INDEX = "UV_DEFAULT_INDEX, PIP_INDEX_URL or pip's configuration name another index"
+NETWORK = f"connect to the network and run again; HTTPS_PROXY names a proxy, {INDEX}"
+REQUIRES = "change `requires` in the [build-system] table that asks for it"
+MEANINGS = (
     (
         r"Hash mismatch for `([^`]+)`",
         "the file that the index has for {} is not the one that is locked",
@@ -119,16 +119,16 @@ _MEANINGS = (
     (
         r"Because (\S+) was not found in the (?:package registry|provided package locations)",
         "the build requirement {} is not on the package index",
-        f"check its name in the [build-system] table that asks for it; {_INDEX}",
+        f"check its name in the [build-system] table that asks for it; {INDEX}",
     ),
-    (r"401 Unauthorized[^(]*\((\S+)\)|403 Forbidden[^(]*\((\S+)\)", "the package index refused the request", _INDEX),
+    (r"401 Unauthorized[^(]*\((\S+)\)|403 Forbidden[^(]*\((\S+)\)", "the package index refused the request", INDEX),
     (
         r"Failed to fetch: `?([^\s`]+)`?.* cause: (.*?)(?: \(os error.*)?$",
         "cannot reach {} ({})",
         NETWORK,
     ),
     (r"Failed to fetch: `?([^\s`]+)", "cannot fetch {}", NETWORK),
-    (r"No solution found.*?cause: (Because .*?), we can conclude", "no versions fit together: {}", _REQUIRES),
+    (r"No solution found.*?cause: (Because .*?), we can conclude", "no versions fit together: {}", REQUIRES),
     (r"No space left on device", "the disk is full", "make room, or set BUILDLIB_CACHE to a directory on another disk"),
 )
 
