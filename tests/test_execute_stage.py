@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_execute_support import Tree, link
 
+from buildlib.errors import BuildlibError
 from buildlib.execute.action import ActionFailed, InputChanged, InvalidAction
 from buildlib.execute.stage import FIXED_TIME_NS, collect, remove_room, stage
 
@@ -72,6 +73,14 @@ def test_an_input_removed_after_it_was_declared_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(InputChanged, match=r"^a\.py: was removed"):
         stage(tree.action("true"), read, str(tmp_path / "room"))
+
+
+def test_an_input_that_cannot_be_read_is_said_as_that(tmp_path: Path) -> None:
+    def read(path: str) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    with pytest.raises(BuildlibError, match=r"^a\.py: cannot be read \(Permission denied\); make it readable$"):
+        stage(Tree({"a.py": "x"}).action("true"), read, str(tmp_path / "room"))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a/..", "a//b", "./a", "", "a\0b", "a/"])

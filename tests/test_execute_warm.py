@@ -25,8 +25,9 @@ POETRY = "poetry.core.masonry.api"
 # (A warm action never runs project code: this one does so only to look at the process from inside.)
 PROBE = """
 import os, sys, tempfile, time
-seen = []
+seen, path_at_import = [], os.environ.get('PATH')
 def build_wheel(directory, config_settings=None, metadata_directory=None):
+    tempfile.gettempdir()  # cached for the rest of the process
     if os.path.exists('do.py'):
         exec(open('do.py').read(), globals())
     open(os.path.join(directory, 'a-1-py3-none-any.whl'), 'w').write('wheel')
@@ -101,11 +102,21 @@ def test_no_state_of_a_build_reaches_the_next(builder: Builder) -> None:
     assert [builder.do(source) for _ in range(4)] == ["0 False False 0o22 False\n"] * 4
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_warm_build_has_umask_022(builder: Builder, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert [builder.do("print(oct(os.umask(0)))") for _ in range(3)] == ["0o22\n"] * 3
+    finally:
+        os.umask(before)
+
+
 def test_a_warm_build_sees_what_a_fresh_process_sees(builder: Builder) -> None:
     source = (
         "print(sorted((k, v) for k, v in os.environ.items()), os.getcwd(), oct(os.umask(0)), tempfile.gettempdir(),\n"
         "      sys.argv, sys.path, sys.flags, repr(sys.stdin.read()), time.tzname, hash('x'),\n"
-        "      sorted(os.listdir(os.environ['TMPDIR'])), sys.stdout.encoding)"
+        "      sorted(os.listdir(os.environ['TMPDIR'])), sys.stdout.encoding, path_at_import)\n"
+        "import atexit; atexit.register(print, 'at exit')"
     )
     tree = wheel_tree({"do.py": source}, "libs/a")
     looks = []
@@ -120,15 +131,15 @@ def test_a_warm_build_sees_what_a_fresh_process_sees(builder: Builder) -> None:
 def test_the_environment_is_each_actions_own(builder: Builder) -> None:
     import dataclasses
 
-    tree = wheel_tree({"do.py": "print(os.environ['SOURCE_DATE_EPOCH'])"})
+    tree = wheel_tree({"do.py": "print(os.environ['SOURCE_DATE_EPOCH'], 'ODD2' in os.environ)"})
     logs = []
     for index, epoch in enumerate(("1", "2", "3")):
         action = wheel_action(tree, "probe", warm=True)
-        environment = tuple(sorted({**dict(action.environment), "SOURCE_DATE_EPOCH": epoch}.items()))
+        environment = tuple(sorted({**dict(action.environment), "SOURCE_DATE_EPOCH": epoch, f"ODD{epoch}": ""}.items()))
         action = dataclasses.replace(action, environment=environment)
         room = str(builder.tmp_path / f"own{index}")
         logs.append(builder.executor.run(action, tree.read, room, builder.tools).log)
-    assert logs == ["1\n", "2\n", "3\n"]
+    assert logs == ["1 False\n", "2 True\n", "3 False\n"]
 
 
 def test_log_lines_failures_and_missing_requirements_come_through(builder: Builder) -> None:
@@ -159,7 +170,8 @@ def test_an_interpreter_that_is_not_there_fails_and_does_not_hang(tmp_path: Path
 
 # Only the first attempt does harm: the subprocess that follows finds the mark outside its room.
 def once(mark: Path, harm: str) -> str:
-    return f"if not os.path.exists({str(mark)!r}):\n    open({str(mark)!r}, 'w').close()\n    {harm}\nprint('built')"
+    tell = f"open({str(mark)!r}, 'w').write(str(os.getpid()))"
+    return f"if not os.path.exists({str(mark)!r}):\n    {tell}\n    {harm}\nprint('built')"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +187,7 @@ def test_a_worker_that_dies_is_replaced_by_a_subprocess(builder: Builder, tmp_pa
     started = time.monotonic()
     assert builder.do(once(tmp_path / "mark", "open('left', 'w'); " + harm)) == "built\n"
     assert not (tmp_path / "room1/root/left").exists()
+    wait_for(lambda: not is_running(int((tmp_path / "mark").read_text())), 2)
     assert builder.do("print('next')") == "next\n"
     assert time.monotonic() - started < 10
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from buildlib.execute import guard
 from buildlib.execute.action import Action, ActionFailed, MissingRequires, Result
 from buildlib.execute.hook import MISSING_REQUIRES, REQUIRES_FILE, hook_source
-from buildlib.execute.stage import collect, stage, unwritable
+from buildlib.execute.stage import collect, stage
 from buildlib.execute.workers import WorkerPool, fill, worker_backend
 
 if TYPE_CHECKING:
@@ -90,19 +90,15 @@ class LocalExecutor:
             InputChanged: an input's bytes are not the declared ones.
             MissingRequires: the hook script ended with code 64: the backend needs more in its environment.
             ActionFailed: everything else that went wrong in the command; `detail` is its log.
-            BuildlibError: the room cannot be written.
+            BuildlibError: an input cannot be read, or the room not written.
         """
         started = time.perf_counter()
-        place = action.directory or "."
-        try:
-            root = stage(action, read, room)
-            ended = self._run_warm(action, root, tools, on_output)
-            if ended is None:
-                if os.path.exists(_log_path(root)):  # a worker began here
-                    stage(action, read, room)
-                ended = self._run_guarded(_fill_command(action, root, tools), on_output)
-        except OSError as error:
-            raise unwritable(place, error) from error
+        root = stage(action, read, room)
+        ended = self._run_warm(action, root, tools, on_output)
+        if ended is None:
+            if os.path.exists(_log_path(root)):  # a worker began here
+                stage(action, read, room)
+            ended = self._run_guarded(_fill_command(action, root, tools), on_output)
         self._raise_if_failed(action, root, ended)
         try:
             outputs = collect(action, root)

@@ -90,8 +90,17 @@ def stage(action: Action, read: Callable[[str], bytes], room: str) -> str:
 
     Raises:
         InvalidAction, InputChanged.
+        BuildlibError: an input cannot be read, or the room not written.
     """
     check_action(action)
+    try:
+        return _fill_room(action, read, room)
+    except OSError as error:
+        cause = f"its build room cannot be written ({error.strerror})"
+        raise BuildlibError(action.directory or ".", cause, "free some space, then run again") from error
+
+
+def _fill_room(action: Action, read: Callable[[str], bytes], room: str) -> str:
     remove_room(room)
     os.makedirs(room)
     room = os.path.realpath(room)
@@ -136,6 +145,8 @@ def _verified(read: Callable[[str], bytes], file: InputFile) -> bytes:
         content = read(file.path)
     except FileNotFoundError:
         raise InputChanged(file.path, "was removed while the build read it", cure) from None
+    except OSError as error:
+        raise BuildlibError(file.path, f"cannot be read ({error.strerror})", "make it readable") from error
     if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
         raise InputChanged(file.path, "was edited while the build read it", cure)
     return content
@@ -212,10 +223,3 @@ def _read_output(root: str, path: str) -> OutputFile:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         info = os.fstat(file.fileno())
     return OutputFile(path, digest, info.st_size, bool(info.st_mode & 0o100))
-
-
-def unwritable(place: str, error: OSError) -> BuildlibError:
-    """What a full disk or a missing permission is called."""
-    return BuildlibError(
-        place, f"its build room cannot be written ({error.strerror})", "free some space, then run again"
-    )
