@@ -165,13 +165,13 @@ def cold_rows(ground: Ground) -> list[Row]:
     for project in ground.projects:
         shutil.rmtree(ground.root / project.folder / "dist", ignore_errors=True)
     shutil.rmtree(ground.root / ".buildlib")
-    doit = run(ground.call("wheel", "-n", "2", says=f"{ground.size} built"), environ)
+    doit = run(ground.call("-n", "2", "wheel", says=f"{ground.size} built"), environ)
     for project in ground.projects:
         (ground.root / project.wheel).parent.mkdir(parents=True)
     make = run(ground.make("-j2", "-s"), environ)
     return [
         Row(
-            f"cold `doit wheel -n 2`, {ground.size:,} wheels",
+            f"cold `doit -n 2 wheel`, {ground.size:,} wheels",
             doit,
             make.wall / doit.wall,
             "times faster",
