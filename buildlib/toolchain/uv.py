@@ -96,8 +96,8 @@ def explain(stderr: str) -> tuple[str, str]:
     for pattern, cause, cure in MEANINGS:
         if found := re.search(pattern, text):
             return cause.format(*found.groups()), cure
-    said = re.search(r"error: (.*?)(?: hint: .*)?$", text)
-    return (said[1] if said else text or "uv failed without a word"), "see the output above"
+    said = re.search(r"error: (.*?)(?: \[std(?:err|out)\]| hint: |$)", text)
+    return (said[1] if said else text or "uv failed without a word").replace(" cause: ", ": "), "see the output above"
 
 
 INDEX = "UV_DEFAULT_INDEX, PIP_INDEX_URL or pip's configuration name another index"
@@ -110,9 +110,14 @@ MEANINGS = (
         "find out who changed it; if the new one is right, run `doit lock --upgrade`",
     ),
     (
-        r"No hashes? (?:was|were)? ?provided for:? `?([^\s`]+)|hashes .{0,40}required.{0,60}: ([^\s]+)",
-        "no hash is locked for {}",
-        "run `doit lock --upgrade`",
+        r"index URL \((\S+)\) could not be queried .* \((40[13])|Failed to fetch: `?(\S+).* (40[13]) ",
+        "the package index refused the credentials it was given, if any",
+        "put them into its URL, ~/.netrc, or UV_INDEX_NAME_USERNAME and UV_INDEX_NAME_PASSWORD",
+    ),
+    (
+        r"there is no version of (\S+) and you require \1",
+        "the package index does not have {}",
+        f"check the version in the [build-system] table that asks for it; {INDEX}",
     ),
     (r"Because (\S+) was not found in the cache", "no network (offline), and {} is not in the cache", NETWORK),
     (r"network was disabled", "no network (offline), and a package is not in the cache", NETWORK),
@@ -121,7 +126,6 @@ MEANINGS = (
         "the build requirement {} is not on the package index",
         f"check its name in the [build-system] table that asks for it; {INDEX}",
     ),
-    (r"401 Unauthorized[^(]*\((\S+)\)|403 Forbidden[^(]*\((\S+)\)", "the package index refused the request", INDEX),
     (
         r"Failed to fetch: `?([^\s`]+)`?.* cause: (.*?)(?: \(os error.*)?$",
         "cannot reach {} ({})",
