@@ -135,6 +135,12 @@ def test_entries_are_sorted_dated_and_plain() -> None:
     assert [row[0] for row in rows] == names and rows[-1][1:] == ["", ""]
 
 
+@pytest.mark.parametrize("name", ["a\u2028b.txt", "a,b.txt", 'a"b.txt', "a\nb.txt"])
+def test_odd_file_names_survive(name: str) -> None:
+    made = normalise(NAME, wheel({name: b"x"}), [], "p")
+    assert contents(made)[name] == b"x" and normalise(NAME, made, [], "p") == made
+
+
 def test_a_signature_of_the_old_record_goes() -> None:
     files = dict(contents(wheel()))
     data = pack([*files.items(), (f"{INFO}/RECORD.jws", b"{}")])

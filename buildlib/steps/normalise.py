@@ -128,10 +128,12 @@ def _dist_info(files: Collection[str], place: str) -> str:
 def _check_record(wheel: _Wheel, place: str) -> None:
     """RECORD (PEP 376): rows of path, `algorithm=urlsafe base64 without padding`, size; its own row has no hash."""
     import csv
+    import io
 
     text = wheel.files[wheel.info("RECORD")].data
     try:
-        rows = [row for row in csv.reader(text.decode().splitlines(), strict=True) if row]
+        # Not splitlines: a file name may have what only Python takes for the end of a line.
+        rows = [row for row in csv.reader(io.StringIO(text.decode(), newline=""), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BuildlibError(place, f"RECORD is not readable ({error})", CURE) from None
     for row in rows:
