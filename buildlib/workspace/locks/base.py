@@ -126,6 +126,9 @@ class Lock(Protocol):
     def path(self) -> str:
         """The file, relative to the workspace root."""
 
+    def knows(self, member: Member) -> bool:
+        """Whether the lock was made for the member or has it as a local project; one further up may be for others."""
+
     def slice(self, member: Member, target: Target) -> tuple[Pin, ...]:
         """The third-party packages of the member's main dependencies on the target, transitively, sorted by name.
 
@@ -296,13 +299,11 @@ def requirement(member: Member, text: str) -> Requirement:
     """A PEP 508 requirement of a member.
 
     Raises:
-        BuildlibError: when it is none.
+        BuildlibError: when it is none, or its marker compares what cannot be compared.
     """
-    from packaging.requirements import InvalidRequirement
-
     try:
         return _requirement(text)
-    except InvalidRequirement as error:
+    except ValueError as error:  # every exception of packaging is one
         cause = f"the dependency {text!r} is no PEP 508 requirement ({_first_line(error)})"
         raise BuildlibError(member.place, cause, "correct it") from None
 
@@ -465,7 +466,10 @@ def _marker(text: str) -> Marker:
 def _requirement(text: str) -> Requirement:
     from packaging.requirements import Requirement
 
-    return Requirement(text)
+    needed = Requirement(text)
+    if needed.marker:
+        needed.marker.evaluate({**Target("3.12", "linux/amd64").environment(), "extra": ""})
+    return needed
 
 
 def _first_line(error: Exception) -> str:

@@ -83,6 +83,10 @@ class PoetryLock:
     def path(self) -> str:
         return self.source.path
 
+    def knows(self, member: Member) -> bool:
+        """See `Lock.knows`."""
+        return self._is_of(member) or any(package.is_local for package in self.packages.get(member.name, ()))
+
     def slice(self, member: Member, target: Target) -> tuple[Pin, ...]:
         """See `Lock.slice`."""
         pythons = (python for python in target_pythons(target) if self._allows(self.pythons, python))

@@ -76,6 +76,10 @@ class UvLock:
     def path(self) -> str:
         return self.source.path
 
+    def knows(self, member: Member) -> bool:
+        """See `Lock.knows`."""
+        return any(package.is_local for package in self.packages.get(member.name, ()))
+
     def slice(self, member: Member, target: Target) -> tuple[Pin, ...]:
         """See `Lock.slice`: the graph is walked from the member along the edges whose markers hold.
 
@@ -366,9 +370,13 @@ def _optional(member: Member) -> tuple[str, ...] | None:
 def _with_extra(member: Member, text: object, extra: str) -> str:
     from packaging.markers import Marker
     from packaging.requirements import Requirement
+    from packaging.utils import InvalidName, canonicalize_name
 
     needed = Requirement(str(requirement(member, text if isinstance(text, str) else repr(text))))
-    condition = f"extra == '{extra}'"
+    try:
+        condition = f"extra == '{canonicalize_name(extra, validate=True)}'"
+    except InvalidName:
+        raise BuildlibError(member.place, f"the extra {extra!r} has no valid name", "rename it") from None
     needed.marker = Marker(f"({needed.marker}) and {condition}" if needed.marker else condition)
     return str(needed)
 
