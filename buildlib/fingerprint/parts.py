@@ -44,7 +44,9 @@ def _say(name: str, old: str | None, new: str | None) -> str:
         return f"{rest} {_file_verb(verb, old, new)}"
     if kind == "upstream":
         return f"{rest.replace(':', ' ', 1)} {verb}"
-    if kind in ("tool", "pin", "base", "action"):
+    if kind == "action":
+        return "buildlib itself changed"
+    if kind in ("tool", "pin", "base"):
         return f"{rest} {_versions(old, new)}"
     return f"{rest} {verb}"
 

@@ -5,6 +5,7 @@ Knows `lstat` and clocks. Does not know digests, projects or the index that keep
 """
 
 import os
+from collections.abc import Sequence
 
 ABSENT = 0
 """The signature of a path that is not there."""
@@ -42,7 +43,7 @@ def settled(entry: os.stat_result, looked_ns: int) -> bool:
     return newest < looked_ns - (COARSE_SLACK_NS if coarse else SLACK_NS)
 
 
-def changed(paths: list[str] | tuple[str, ...], signatures: list[int] | tuple[int, ...]) -> list[str]:
+def changed(paths: Sequence[str], signatures: Sequence[int]) -> list[str]:
     """Return the paths whose signature is not the remembered one. The hot loop of every no-op."""
     lstat, wrong = os.lstat, []
     for path, remembered in zip(paths, signatures, strict=True):

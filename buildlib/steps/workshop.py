@@ -68,7 +68,7 @@ class Facts:
 
     def action_part(self, verb: str) -> tuple[str, str]:
         """Return the part that names the engine's own way of making a thing: a new way makes it anew."""
-        return f"action:{verb}", f"buildlib {self.code.get(verb, '')}"
+        return f"action:{verb}", self.code.get(verb, "")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             counts = quick.answer(asked)
             if counts is not None:
                 cmd.engine.answered = counts
-                return [Task(name, None) for name in asked or ["build"]]
+                return [_stand_in(name, []) for name in asked or ["build"]]
         return self._planned(cmd, asked, user)
 
     def _planned(self, cmd: Any, asked: list[str], user: dict[str, Task]) -> list[Task]:
@@ -80,7 +80,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         tasks = [*loaded.values(), *wanted.values()]
         for name in dict.fromkeys([*(asked or ["build"]), *_referred(wanted)]):
             if name not in loaded and name not in wanted and (steps := session.resolve(name)) and "*" not in name:
-                tasks.append(Task(name, None, task_dep=[s for s in steps if s in loaded]))
+                tasks.append(_stand_in(name, [s for s in steps if s in loaded]))
         if not asked:
             cmd.sel_tasks = ["build"]
         return tasks
@@ -145,6 +145,11 @@ def _needs(task: Task) -> list[str]:
 def _referred(user: Mapping[str, Task]) -> list[str]:
     """Return every word by which the user's tasks may mean a step of ours: names, wildcards, paths of targets."""
     return [word for task in user.values() for word in (*_needs(task), *task.wild_dep, *sorted(task.file_dep)) if word not in user]
+
+
+def _stand_in(name: str, needs: list[str]) -> Task:
+    """Return a task that does nothing itself; it is up to date, so that doit keeps no record of it."""
+    return Task(name, None, task_dep=needs, uptodate=[True])
 
 
 def _task(session: Any, name: str) -> Task:

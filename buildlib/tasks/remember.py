@@ -5,6 +5,7 @@ watched. Knows how steps map to paths. Does not judge steps (the plan did).
 """
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import buildlib
@@ -70,17 +71,21 @@ def _groups(session: "Session", step: Step, record: Record) -> dict[str, index.W
     project = session.workspace.projects[step.project]
     groups = {f"outputs {step.name}": _watch(session, [o.path for o in record.outputs if not o.path.startswith("image:")])}
     if step.verb == "wheel":
-        paths, signatures = session.tree.watched(project.path)
-        files = _watch(session, step.files)
-        groups[f"project {project.name}"] = (paths + files[0], signatures + files[1])
+        folders, signatures = session.tree.watched(project.path)
+        files = [path for path in step.files if path != project.pyproject]  # those of all projects are watched anyway
+        groups[f"project {project.name}"] = index.watch((*folders, *files), (*signatures, *_signatures(session, files)))
     elif step.files:
         groups[f"files {step.name}"] = _watch(session, step.files)
     return groups
 
 
-def _watch(session: "Session", paths: list[str] | tuple[str, ...]) -> index.Watch:
+def _watch(session: "Session", paths: Sequence[str]) -> index.Watch:
+    return index.watch(paths, _signatures(session, paths))
+
+
+def _signatures(session: "Session", paths: Iterable[str]) -> list[int]:
     known = session.tree.memory.files
-    return tuple(paths), tuple(known[p][0] if p in known else session.tree.signature(p) for p in paths)
+    return [known[p][0] if p in known else session.tree.signature(p) for p in paths]
 
 
 def _image(step: Step, record: Record) -> tuple[str, str, tuple[tuple[str, str], ...]]:
@@ -95,10 +100,5 @@ def _common(session: "Session") -> index.Watch:
     paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
     own = os.path.dirname(buildlib.__file__)
     code = [os.path.join(own, room, n) for room in ("steps", "execute") for n in sorted(os.listdir(os.path.join(own, room))) if n.endswith(".py")]
-    ordered = sorted(paths)
-    base = tree.memory.base
-    watched = _watch(session, ordered)
-    return (
-        (*watched[0], *base, *code),
-        (*watched[1], *base.values(), *(session.tree.signature(c) for c in code)),
-    )
+    watched = [*sorted(paths), *code]
+    return index.watch((*watched, *tree.memory.base), (*_signatures(session, watched), *tree.memory.base.values()))

@@ -5,7 +5,9 @@ Knows words, columns and colours. Does not know when to say what. Imports nothin
 
 import os
 import sys
-from typing import TextIO
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 WORDS = ("built", "fetched", "remote", "unchanged", "failed", "skipped", "refused", "up to date")
 """The words of a summary, in its order."""
@@ -27,12 +29,12 @@ def step_line(task: str, word: str, seconds: float, reason: str, width: int, col
     return f"{task.replace(':', ' ', 1):<{width}}  {shown}{' ' * (9 - len(word))}  {seconds:.2f}s  {reason}".rstrip()
 
 
-def coloured(stream: TextIO) -> bool:
+def coloured(stream: "TextIO") -> bool:
     """Return whether `stream` shows colours: a terminal, and neither NO_COLOR nor a dumb one."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and hasattr(stream, "isatty") and stream.isatty()
 
 
-def out(text: str, stream: TextIO | None = None) -> None:
+def out(text: str, stream: "TextIO | None" = None) -> None:
     """Write a line of data; a name that is not UTF-8 is escaped, a reader that went away is no error."""
     _write(stream or sys.stdout, text)
 
@@ -42,7 +44,7 @@ def err(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: "TextIO", text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     safe = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
