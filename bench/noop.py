@@ -125,7 +125,7 @@ def change_rows(ground: Ground, rounds: int, medians: Mapping[str, Sample]) -> l
     edited = library / "lib_edge/part_00.py"
     hook = "import poetry.core.masonry.api as backend, sys; backend.build_wheel(sys.argv[1])"
     out = tempfile.mkdtemp(dir=ground.empty)
-    taken: dict[str, list[Sample]] = {"change": [], "hook": [], "nothing": [], "no-op": []}
+    taken: dict[str, list[Sample]] = {"change": [], "hook": [], "nothing": [], "next": []}
     for number in range(rounds):
         with edited.open("a") as file:
             file.write(f"LINE_{number} = {number}\n")
@@ -133,12 +133,12 @@ def change_rows(ground: Ground, rounds: int, medians: Mapping[str, Sample]) -> l
         others = {
             "hook": Command([ground.python, "-I", "-c", hook, out], library),
             "nothing": Command([ground.python, "-I", "-c", ""], library),
-            "no-op": ground.call(says="0 built"),
+            "next": ground.call(says="0 built"),
         }
         for name, command in {"change": changed, **others}.items():
             taken[name].append(run(command, ground.environ))
     cpu = {name: statistics.median(sample.cpu for sample in samples) for name, samples in taken.items()}
-    own = cpu["change"] - cpu["no-op"] - (cpu["hook"] - cpu["nothing"])
+    own = cpu["change"] - medians["doit"].cpu - (cpu["hook"] - cpu["nothing"])
     unit, size = medians["unit"].cpu, f"{ground.size:,} projects"
     return [
         Row(
@@ -148,8 +148,9 @@ def change_rows(ground: Ground, rounds: int, medians: Mapping[str, Sample]) -> l
             "units",
         ),
         Row(f"one-line change of `lib-edge`, {size}", median(taken["change"]), cpu["change"] / unit, "units"),
+        Row(f"no-op `doit` right after it, {size}", median(taken["next"]), cpu["next"] / unit, "units"),
         Row(
-            f"of which beyond no-op and bare wheel, {size}",
+            f"the change beyond no-op and bare wheel, {size}",
             None,
             own / unit,
             "units",
