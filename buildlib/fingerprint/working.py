@@ -183,10 +183,11 @@ class WorkingTree:
     def _list(self, directories: list[str], nested: Mapping[str, tuple[str, ...]]) -> None:
         git = self._repository()
         listed = _split(directories, git.list(directories)) if git else {}
+        ignored = _Ignored(git, directories)
         for directory in directories:
             inner = nested.get(directory, ())
             tracked = listed.get(directory)  # None without git
-            watched = self._watched_directories(directory, inner, tracked, git)
+            watched = self._watched_directories(directory, inner, tracked, ignored)
             paths = self._walked(directory, inner) if tracked is None else self._expanded(directory, tracked, inner)
             self._listings[directory] = paths
             self.memory.listings[directory] = (inner, watched, tuple(self.signature(p) for p in watched), paths)
@@ -210,23 +211,32 @@ class WorkingTree:
         return tuple(sorted(f for f in every if is_input(f[start:], tracked=False)))
 
     def _watched_directories(
-        self, directory: str, nested: tuple[str, ...], tracked: Mapping[str, bool] | None, git: Git | None
+        self, directory: str, nested: tuple[str, ...], tracked: Mapping[str, bool] | None, ignored: "_Ignored"
     ) -> tuple[str, ...]:
-        """Return every directory in which a new input may appear, empty ones too, and the `.gitignore` files that git hides from us."""
+        """Return every directory in which a new input may appear, empty ones too, and the `.gitignore` files in them."""
         full = {p for path in tracked or () for p in parents(path)}
-        skip = set(nested)
         found: list[str] = []
         todo = [directory]
-        asked = git is None
         for here in todo:
             found.append(here or ".")
             files, folders = scan(self.root, here)
             found += [f for f in files if f.rpartition("/")[2] == ".gitignore"]
-            if not asked and git is not None and not full.issuperset(folders):
-                skip |= git.ignored_directories([directory])
-                asked = True
-            todo += [f for f in folders if f not in skip and not is_pruned(f, directory)]
+            open_ = [f for f in folders if f not in nested and not is_pruned(f, directory)]
+            todo += [f for f in open_ if f in full or f not in ignored]
         return tuple(sorted(found))
+
+
+class _Ignored:
+    """The directories that git ignores as a whole; asked for once, and only if a directory without inputs turns up."""
+
+    def __init__(self, git: Git | None, directories: list[str]) -> None:
+        self._git, self._directories = git, directories
+        self._found: frozenset[str] | None = None if git else frozenset()
+
+    def __contains__(self, folder: str) -> bool:
+        if self._found is None and self._git is not None:
+            self._found = self._git.ignored_directories(self._directories)
+        return folder in (self._found or ())
 
 
 def _split(directories: list[str], listed: Mapping[str, bool]) -> dict[str, dict[str, bool]]:

@@ -64,7 +64,7 @@ def bases(project: Project, facts: Facts) -> tuple[str, ...]:
 
 def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
     """Let the engine build the image and tag it. Raises `BuildlibError`, with the engine's whole output as its detail."""
-    from buildlib.image.build import BuildFailed
+    from buildlib.image.build import BuildFailed, explained
 
     _pull_bases(step, project, workshop)
     text = workshop.facts.tree.read(recipe(project))
@@ -76,8 +76,7 @@ def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
     try:
         image_id = _build(project, text, stage, workshop)
     except BuildFailed as error:
-        said = next((h for h in hints if h.fatal), None)
-        raise BuildlibError(recipe(project), error.cause, str(said) if said else error.cure, error.detail) from None
+        raise explained(error, hints) from None
     return [Product(tag(project), image_id.encode())]
 
 
