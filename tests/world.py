@@ -20,7 +20,7 @@ backend = "buildlib"
 reporter = "buildlib"
 dep_file = ".buildlib/state.db"
 plugins.loader.buildlib = "buildlib.tasks.loader:Loader"
-plugins.backend.buildlib = "buildlib.tasks.database:Backend"
+plugins.backend.buildlib = "buildlib.tasks.backend:Backend"
 plugins.reporter.buildlib = "buildlib.tasks.reporter:Reporter"
 [tool.doit.plugins.command]
 run = "buildlib.tasks.run:Run"

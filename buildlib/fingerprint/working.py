@@ -112,11 +112,13 @@ class WorkingTree:
     def listings(self, directories: Iterable[str], nested: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         """Return, for each directory, the sorted paths of all inputs below it (see `Tree.listings`)."""
         wanted = list(directories)
-        self._prepare()
-        inner = {d: tuple(sorted(n for n in nested if n.startswith(f"{d}/" if d else "") and n != d)) for d in wanted} if nested else {}
-        stale = [d for d in wanted if d not in self._listings and not self._remembered(d, inner.get(d, ()))]
-        if stale:
-            self._list(stale, inner)
+        fresh = [d for d in wanted if d not in self._listings]
+        if fresh:
+            self._prepare()
+            inner = _inner(fresh, nested)
+            stale = [d for d in fresh if not self._remembered(d, inner[d])]
+            if stale:
+                self._list(stale, inner)
         return {d: self._listings[d] for d in wanted}
 
     def watched(self, directory: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -185,7 +187,7 @@ class WorkingTree:
         listed = _split(directories, git.list(directories)) if git else {}
         ignored = _Ignored(git, directories)
         for directory in directories:
-            inner = nested.get(directory, ())
+            inner = nested[directory]
             tracked = listed.get(directory)  # None without git
             watched = self._watched_directories(directory, inner, tracked, ignored)
             paths = self._walked(directory, inner) if tracked is None else self._expanded(directory, tracked, inner)
@@ -237,6 +239,16 @@ class _Ignored:
         if self._found is None and self._git is not None:
             self._found = self._git.ignored_directories(self._directories)
         return folder in (self._found or ())
+
+
+def _inner(directories: list[str], nested: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Give each directory those of `nested` that lie below it, in one pass over them."""
+    inner: dict[str, list[str]] = {d: [] for d in directories}
+    for path in sorted(nested):
+        for above in parents(path):
+            if above in inner:
+                inner[above].append(path)
+    return {d: tuple(found) for d, found in inner.items()}
 
 
 def _split(directories: list[str], listed: Mapping[str, bool]) -> dict[str, dict[str, bool]]:

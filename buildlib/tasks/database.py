@@ -1,6 +1,6 @@
-"""The database: records of steps and doit's own rows, in one SQLite file (WAL, a commit a step), as a doit backend plugin.
+"""The database: records of steps and doit's own rows, in one SQLite file (WAL, a commit a step).
 
-The same file serves every doit command, so `list`, `info`, `forget` and `clean` see what `run` wrote. The first write of a process removes
+The same file serves every doit command (`backend.py`), so `list`, `info`, `forget` and `clean` see what `run` wrote. The first write of a process removes
 the quick index first: an index that is there speaks of records nobody touched since. Knows SQL and rows. Does not decide anything.
 """
 
@@ -209,42 +209,3 @@ def _record(row: list[Any]) -> Record | None:
         return Record(state, fingerprint, made, tuple(json.loads(intent)), reason, word, seconds, finished)
     except (ValueError, TypeError):
         return None
-
-
-class Backend:
-    """doit's view of the database (its backend interface): one dictionary a task, every change committed at once."""
-
-    desc = "records of steps and doit's own rows in one SQLite file"
-
-    def __init__(self, name: str, codec: object, *, module_name: str | None = None) -> None:
-        del codec, module_name  # doit's other backends use them
-        from buildlib.tasks.session import database
-
-        self.name = name
-        self.database = database()
-
-    def get(self, task: str, key: str) -> Any:
-        """Return what was set for `task` under `key`, or None."""
-        return self.database.values(task).get(key)
-
-    def set(self, task: str, key: str, value: Any) -> None:
-        """Keep `value` for `task` under `key`."""
-        self.database.set_values(task, {**self.database.values(task), key: value})
-
-    def in_(self, task: str) -> bool:
-        """Return whether anything is known of `task`."""
-        return bool(self.database.values(task)) or self.database.record(task) is not None
-
-    def remove(self, task: str) -> None:
-        """Forget `task`."""
-        self.database.forget(task)
-        self.database.remove_values(task)
-
-    def remove_all(self) -> None:
-        """Forget all tasks."""
-        for task in self.database.tasks():
-            self.remove(task)
-
-    def dump(self) -> None:
-        """Close the file: all was committed before."""
-        self.database.close()

@@ -15,8 +15,8 @@ from doit.loader import get_module
 from doit.task import Task
 
 from buildlib.errors import BuildlibError
+from buildlib.fingerprint.index import RECORDS
 from buildlib.tasks import quick, said
-from buildlib.tasks.database import PATH
 
 REFUSED = {
     "single": "-s ignores what a task needs, and would leave stale outputs; run the task without it",
@@ -62,7 +62,8 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             counts = quick.answer(asked)
             if counts is not None:
                 cmd.engine.answered = counts
-                return [_stand_in(name, []) for name in asked or ["build"]]
+                cmd.sel_tasks = []  # nothing is left to run; doit need not even look into the database
+                return []
         return self._planned(cmd, asked, user)
 
     def _planned(self, cmd: Any, asked: list[str], user: dict[str, Task]) -> list[Task]:
@@ -111,7 +112,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
 
 def _refuse(options: Any) -> None:
     given: set[str] = getattr(options, "_non_default_keys", set())
-    default = {"dep_file": PATH, "backend": "buildlib", "par_type": "thread", "single": False}
+    default = {"dep_file": RECORDS, "backend": "buildlib", "par_type": "thread", "single": False}
     for name, why in REFUSED.items():
         if name in given and options.get(name) != default[name]:
             raise InvalidCommand(why)
