@@ -44,9 +44,9 @@ def _quick_answer(arguments: list[str]) -> str:
     from buildlib.tasks import quick, said
 
     names = [] if _only_jobs(arguments) else arguments
-    counts = quick.answer(names)
+    proof = quick.prove(names)
     gc.enable()
-    return said.summary(counts, time.perf_counter() - quick.STARTED) if counts else ""
+    return said.summary(proof.counts, time.perf_counter() - quick.STARTED) if proof and proof.counts else ""
 
 
 def _only_jobs(arguments: list[str]) -> bool:

@@ -107,11 +107,12 @@ def source_key(step: Step, steps: Mapping[str, Step], known: dict[str, str]) -> 
 
 
 def decide(
-    steps: Iterable[Step],
+    steps: Collection[Step],
     records: Mapping[str, Record],
     damage: Callable[[Record], str | None],
     remembered: Callable[[str], Parts],
     always: Collection[str] = (),
+    proven: Collection[str] = (),
 ) -> dict[str, Decision]:
     """Decide about each step, upstream first.
 
@@ -121,15 +122,16 @@ def decide(
         damage: says what is wrong with a record's outputs on disk, or None.
         remembered: the parts of a step's last success, asked for only where they explain.
         always: names of steps that run whatever their state (`doit -a`).
+        proven: names of further steps, up to date for certain, that `steps` may need.
 
     Returns:
         The decisions by step name, in the same order.
     """
     decided: dict[str, Decision] = {}
-    digests: dict[str, str] = {}
+    digests = {name: outputs_digest(records[name].outputs) for step in steps for name in step.needs if name in proven}
     for step in steps:
         record = records.get(step.name)
-        moving = next((n for n in step.needs if decided[n].certainty != CLEAN), None)
+        moving = next((n for n in step.needs if n in decided and decided[n].certainty != CLEAN), None)
         reason = "asked for (-a)" if step.name in always else unproven(step, record, damage, remembered)
         if reason is None and record is not None:
             reason = changed(step, record, digests if moving is None else None, remembered)

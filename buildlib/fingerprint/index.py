@@ -1,8 +1,9 @@
-"""Two files that make the next run cheap, and that may vanish at any time.
+"""Files that make the next run cheap, and that may vanish at any time.
 
-The *memory* holds what was read: signatures, digests, listings, projects, lock slices. The *quick index* holds a conclusion: these steps were up to date while
-these paths had these signatures. It is removed before any record changes and written last, under the lock; so if it is there and all
-signatures still match, nothing has to be read. Both are checked by a checksum: a damaged file is no file.
+The *memory* (of the tree, of the workspace) holds what was read: signatures, digests, listings, projects, lock slices. The *quick index*
+holds a conclusion: these steps were up to date while these paths had these signatures. It is removed before any record changes and
+written last, under the lock; so a step of it whose paths still have their signatures need not be looked at.
+All are checked by a checksum: a damaged file is no file.
 Knows paths, signatures and step names. Does not know how a step is judged.
 """
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = ".buildlib"
 QUICK = f"{DIRECTORY}/quick.index"
-MEMORY = f"{DIRECTORY}/memory.index"
+TREE = f"{DIRECTORY}/tree.index"
+WORKSPACE = f"{DIRECTORY}/workspace.index"
 RECORDS = f"{DIRECTORY}/state.db"
 FORMAT = f"buildlib index 2 {sys.version} {sys.platform}"
 
@@ -70,26 +72,36 @@ class Quick:
         self.common, self.watches, self.steps, self.members = common, watches, steps, members
         self.images, self.default, self.records = images, default, records
 
-    def asked(self, names: Iterable[str]) -> set[str] | None:
-        """Return all steps that `names` stand for, with all they need; None if one is unknown or was not up to date."""
+    def reach(self, names: Iterable[str]) -> set[str] | None:
+        """Return all steps that `names` stand for, with all that those are known to need; None if a name is unknown."""
         todo = [s for name in names for s in self.members.get(name, (name,))]
+        every = set(self.members.get("build", ()))
         found: set[str] = set()
         while todo:
             name = todo.pop()
-            if name in found:
-                continue
-            if name not in self.steps and name not in self.images:
-                return None
-            found.add(name)
-            todo += self.steps[name][0] if name in self.steps else ()
+            if name not in found:
+                if name not in every:
+                    return None
+                found.add(name)
+                todo += self.steps[name][0] if name in self.steps else ()
         return found
 
-    def unchanged(self, steps: Iterable[str]) -> bool:
-        """Return whether every path that `steps` depend on still has its signature."""
-        if inode(RECORDS) != self.records or moved(self.common):
-            return False
-        groups = {g for name in steps if name in self.steps for g in self.steps[name][1]}
-        return not any(moved(self.watches[g]) for g in groups)
+    def proven(self, steps: set[str]) -> set[str]:
+        """Return those of `steps` that are up to date still: no path they depend on moved, and no step they need did.
+
+        Of an image that is only half the truth: the engine has to be asked.
+        """
+        groups = dict.fromkeys(g for name in steps if name in self.steps for g in self.steps[name][1])
+        still = {g for g in groups if not moved(self.watches[g])}
+        found: set[str] = set()
+        for name, (needs, own) in self.steps.items():  # upstream first
+            if name in steps and still.issuperset(own) and found.issuperset(needs):
+                found.add(name)
+        return found
+
+    def stands(self) -> bool:
+        """Return whether what every step depends on is as it was."""
+        return inode(RECORDS) == self.records and not moved(self.common)
 
 
 def inode(path: str) -> int:
@@ -122,8 +134,8 @@ def drop_quick(path: str = QUICK) -> None:
         pass
 
 
-def load_memory(path: str = MEMORY) -> "Mapping[str, Any]":
-    """Return what earlier runs read, by name; empty if there is nothing whole."""
+def load_memory(path: str) -> "Mapping[str, Any]":
+    """Return what earlier runs read, by name; empty if there is nothing whole. `path` is `TREE` or `WORKSPACE`."""
     import pickle
 
     data = _load(path)
@@ -133,7 +145,7 @@ def load_memory(path: str = MEMORY) -> "Mapping[str, Any]":
         return {}
 
 
-def save_memory(memory: "Mapping[str, Any]", path: str = MEMORY) -> None:
+def save_memory(memory: "Mapping[str, Any]", path: str) -> None:
     """Write what was read, whole or not at all."""
     import pickle
 

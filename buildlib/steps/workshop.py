@@ -97,7 +97,7 @@ class Workshop:
 
     def room(self, step: Step) -> str:
         """Return the absolute directory in which `step` works, its own."""
-        return os.path.abspath(f".buildlib/tmp/{step.verb}/{step.project}")
+        return os.path.abspath(f".buildlib/tmp/{step.verb}-{step.project}")
 
     def content(self, output: Output) -> bytes:
         """Return the bytes of an upstream output. Raises `BuildlibError` if they are not the recorded ones any more."""

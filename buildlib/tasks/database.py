@@ -7,7 +7,7 @@ the quick index first: an index that is there speaks of records nobody touched s
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from buildlib.errors import BuildlibError
@@ -28,6 +28,38 @@ create table if not exists parts(task text primary key, parts text not null);
 create table if not exists doit(task text primary key, data text not null);
 """
 _COLUMNS = "state, fingerprint, outputs, intent, reason, word, seconds, finished"
+
+
+class Records(MutableMapping[str, Record]):
+    """The records of steps by name, each read when it is first asked for, all when they are listed.
+
+    What is set or deleted here is remembered here only: the database is written by its own methods.
+    """
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._known: dict[str, Record | None] = {}
+
+    def __getitem__(self, task: str) -> Record:
+        if task not in self._known:
+            self._known[task] = self._database.record(task)
+        record = self._known[task]
+        if record is None:
+            raise KeyError(task)
+        return record
+
+    def __setitem__(self, task: str, record: Record) -> None:
+        self._known[task] = record
+
+    def __delitem__(self, task: str) -> None:
+        self._known[task] = None
+
+    def __iter__(self) -> Iterator[str]:
+        self._known = {**self._database.records(), **self._known}
+        return iter([task for task, record in self._known.items() if record is not None])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Database:

@@ -58,19 +58,18 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             raise InvalidDodoFile('pyproject.toml: [tool.doit.plugins.command] has no run; add run = "buildlib.tasks.run:Run"')
         asked = list(pos_args) or list(cmd.sel_tasks or ())
         user = self._user_tasks(cmd, pos_args)
-        if not cmd.engine.always and not _uses(user, asked):
-            counts = quick.answer(asked)
-            if counts is not None:
-                cmd.engine.answered = counts
-                cmd.sel_tasks = []  # nothing is left to run; doit need not even look into the database
-                return []
-        return self._planned(cmd, asked, user)
+        proof = None if cmd.engine.always or _uses(user, asked) else quick.prove(asked)
+        if proof is not None and proof.counts is not None:
+            cmd.engine.answered = proof.counts
+            cmd.sel_tasks = []  # nothing is left to run; doit need not even look into the database
+            return []
+        return self._planned(cmd, asked, user, proof)
 
-    def _planned(self, cmd: Any, asked: list[str], user: dict[str, Task]) -> list[Task]:
+    def _planned(self, cmd: Any, asked: list[str], user: dict[str, Task], proof: quick.Proof | None) -> list[Task]:
         from buildlib.tasks.dependency import EngineDependency
         from buildlib.tasks.session import Session
 
-        session = cmd.engine.session = Session(acts=True)
+        session = cmd.engine.session = Session(acts=True, proof=proof)
         session.begin()
         cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
         wanted = _uses(user, asked)
@@ -156,7 +155,7 @@ def _stand_in(name: str, needs: list[str]) -> Task:
 def _task(session: Any, name: str) -> Task:
     from buildlib.tasks.dependency import StepAction
 
-    needs = [n for n in session.step(name).needs if session.plan[n].certainty != "clean"]
+    needs = [n for n in session.step(name).needs if n in session.plan and session.plan[n].certainty != "clean"]
     record = session.records.get(name)
     targets = [o.path for o in record.outputs if not o.path.startswith("image:")] if record else []
     return Task(name, [StepAction(session, name)], task_dep=needs, targets=targets)

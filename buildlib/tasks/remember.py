@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def remember(session: "Session", default: tuple[str, ...]) -> None:
-    """Write both indexes. Failing to is no error: they only save time."""
+    """Write the indexes. Failing to is no error: they only save time."""
     try:
-        tree = session.tree
-        _keep_only_present(session)
-        index.save_memory({"tree": tree.memory, "projects": session._projects, "slices": _slices(session)})
-        index.save_quick(_quick(session, default))
+        quick = _carried(session, session.proof.quick) if session.proof else _quick(session, default)
+        if session.whole:
+            _keep_only_present(session)
+            index.save_memory({"tree": session.tree.memory}, index.TREE)
+        if not session.proof:
+            known = {"workspace": session.workspace, "projects": session._projects, "slices": _slices(session)}
+            index.save_memory({**known, "common": quick.common}, index.WORKSPACE)
+        index.save_quick(quick)
     except OSError:
         index.drop_quick()
 
@@ -44,26 +48,43 @@ def _slices(session: "Session") -> Memo:
 
 
 def _quick(session: "Session", default: tuple[str, ...]) -> index.Quick:
-    clean = _clean(session)
-    watches: dict[str, index.Watch] = {}
-    steps: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    images: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {}
-    for name in clean:
+    quick = index.Quick(_common(session), {}, {}, session.members, {}, default, index.inode(index.RECORDS))
+    return _with_plan(session, quick)
+
+
+def _carried(session: "Session", earlier: index.Quick) -> index.Quick:
+    """Return the earlier index without what was planned in this run, and without what may depend on that; then what is clean now."""
+    touched = set(session.plan) | set(session.refused)
+    kept: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for name, (needs, own) in earlier.steps.items():  # upstream first
+        if name not in touched and touched.isdisjoint(needs):
+            kept[name] = (needs, own)
+        else:
+            touched.add(name)
+    groups = {g for _, own in kept.values() for g in own}
+    watches = {g: w for g, w in earlier.watches.items() if g in groups}
+    images = {name: image for name, image in earlier.images.items() if name not in touched}
+    quick = index.Quick(earlier.common, watches, kept, earlier.members, images, earlier.default, earlier.records)
+    return _with_plan(session, quick)
+
+
+def _with_plan(session: "Session", quick: index.Quick) -> index.Quick:
+    """Add the steps that are up to date now to `quick`."""
+    for name in _clean(session):
         step, record = session.step(name), session.records[name]
         groups = _groups(session, step, record)
-        watches.update({g: w for g, w in groups.items() if g not in watches})
-        steps[name] = (step.needs, tuple(groups))
+        quick.watches.update(groups)
+        quick.steps[name] = (step.needs, tuple(groups))
         if step.verb == "image":
-            images[name] = _image(step, record)
-    for name in session.refused:
-        images[name] = (name, "", ())
-    return index.Quick(_common(session), watches, steps, session.members, images, default, index.inode(index.RECORDS))
+            quick.images[name] = _image(step, record)
+    quick.images.update({name: (name, "", ()) for name in session.refused})
+    return quick
 
 
 def _clean(session: "Session") -> list[str]:
     """Return the steps that are up to date now: found so, or made in this run from what was read."""
     done = {n for n, d in session.plan.items() if d.certainty == CLEAN or session.ended.get(n) in ("built", "fetched", "unchanged", "remote")}
-    return [n for n in session.plan if n in done and all(u in done for u in session.step(n).needs)]
+    return [n for n in session.plan if n in done and all(u in done or u in session.proven for u in session.step(n).needs)]
 
 
 def _groups(session: "Session", step: Step, record: Record) -> dict[str, index.Watch]:

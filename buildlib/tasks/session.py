@@ -7,11 +7,11 @@ parts (loader, dependency manager, reporter, commands). Knows all rooms below. D
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buildlib.fingerprint import index
 from buildlib.fingerprint.working import Memory, WorkingTree
@@ -21,18 +21,22 @@ from buildlib.steps.slices import Slices
 from buildlib.steps.tools import Tools
 from buildlib.steps.workshop import Facts, Workshop
 from buildlib.tasks import said
-from buildlib.tasks.database import Database
+from buildlib.tasks.database import Database, Records
 from buildlib.tasks.lock import Lock
 from buildlib.tasks.log import Log
 from buildlib.workspace.graph import checked
-from buildlib.workspace.model import Problem
+from buildlib.workspace.model import Problem, Workspace
 from buildlib.workspace.read import read_workspace
 
 if TYPE_CHECKING:
     from buildlib.image.engine import EngineState
     from buildlib.steps.run import Ran
+    from buildlib.tasks.quick import Proof
 
 TMP = ".buildlib/tmp"
+FEW = 100
+"""Steps to plan below which the memory of the tree is not worth loading."""
+
 ALL = "build"
 """The task that a bare `doit` stands for."""
 
@@ -42,10 +46,12 @@ class Session:
 
     Args:
         acts: whether it may change anything (a plan only looks): extend `buildlib.lock`, remove what a killed run left.
+        proof: what the quick index proves of what was asked for, if anything.
     """
 
-    def __init__(self, acts: bool) -> None:
-        self.acts = acts
+    def __init__(self, acts: bool, proof: "Proof | None" = None) -> None:
+        self.acts, self.proof = acts, proof
+        self.proven: frozenset[str] = frozenset()
         self.lock = Lock()
         self.log = Log()
         self.database = database()
@@ -74,24 +80,40 @@ class Session:
             self._read_workspace()
 
     def _read_workspace(self) -> None:
-        kept = index.load_memory()
-        memory = kept.get("tree")
+        kept = index.load_memory(index.WORKSPACE)
+        self.proven = self._proven(kept)
+        few = self.proof is not None and len(self.proof.steps) - len(self.proven) <= FEW
+        # What little has to be read again for a few steps costs less than loading what is known of all files.
+        memory = None if few else index.load_memory(index.TREE).get("tree")
+        self.whole = not few
         self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
-        self._projects = dict(kept.get("projects", {}))
-        self.workspace = checked(read_workspace(self.tree, self._projects))
+        self._projects = kept.get("projects", {})
+        self.workspace: Workspace = kept["workspace"] if self.proof else checked(read_workspace(self.tree, self._projects))
         slices = Slices(self.tree, self.workspace, dict(kept.get("slices", {})))
         tools = Tools(self.tree, self.workspace.projects, os.environ, self._cache, self.acts)
         self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, _code())
-        self.records = self.database.records()
+        self.records = Records(self.database)
+        if self.whole:
+            len(self.records)  # one query for all costs less than one each
         self._read = True
         for problem in self.workspace.problems:
             said.err(str(problem.error()))
+
+    def _proven(self, kept: Mapping[str, Any]) -> frozenset[str]:
+        """Return the steps that need not be looked at: proven by the quick index, which still stands and is of the workspace kept."""
+        proof = self.proof
+        if proof is None or not proof.holds() or kept.get("common") != proof.quick.common:
+            self.proof = None
+            return frozenset()
+        return frozenset(proof.proven)
 
     # -- names
 
     @cached_property
     def names(self) -> dict[str, tuple[str, str]]:
         """Return the verb and the project of every step, by step name, upstream verbs first."""
+        if self.proof is not None:
+            return {name: tuple(name.split(":", 1)) for name in self.proof.quick.members[ALL]}  # type: ignore[misc]
         projects = self.workspace.projects.values()
         return {f"{v.VERB}:{p.name}": (v.VERB, p.name) for v in verbs() for p in projects if v.applies(p, self.facts)}
 
@@ -139,16 +161,17 @@ class Session:
         return self._steps[name]
 
     def closure(self, asked: Iterable[str]) -> list[Step]:
-        """Return the steps called `asked` and all they need, upstream first."""
+        """Return the steps called `asked` and all they need, upstream first, without those that are proven."""
+        asked = [name for name in asked if name not in self.proven]
         self._list_projects(asked)
         ordered: dict[str, Step] = {}
-        todo = [(name, False) for name in reversed(list(asked))]
+        todo = [(name, False) for name in reversed(asked)]
         while todo:
             name, ready = todo.pop()
-            if name in ordered:
+            if name in ordered or name in self.proven:
                 continue
             step = self.step(name)
-            if ready or all(n in ordered for n in step.needs):
+            if ready or all(n in ordered or n in self.proven for n in step.needs):
                 ordered[name] = step
             else:
                 todo += [(name, True), *((n, False) for n in reversed(step.needs))]
@@ -157,7 +180,9 @@ class Session:
     def _list_projects(self, asked: Iterable[str]) -> None:
         """List the files of all projects that `asked` reach in one go: one call of git, not one each."""
         names = {self.names[n][1] for n in asked}
-        names |= {d for n in names for d in self.facts.closure(n)} if len(names) < len(self.workspace.projects) else set()
+        if len(names) < len(self.workspace.projects):
+            names |= {d for n in names for d in self.facts.closure(n) if f"wheel:{d}" not in self.proven}
+        names = {n for n in names if f"wheel:{n}" not in self.proven}
         paths = [p.path for n in names if (p := self.workspace.projects[n]).problem is None]
         self.tree.listings(paths, self.facts.nested)
 
@@ -191,7 +216,7 @@ class Session:
                 problem = Problem(step.name.replace(":", " ", 1), step.refusal, "start Docker, or set DOCKER_HOST or a docker context")
                 step = self._steps[step.name] = replace(step, problem=problem)
             steps.append(step)
-        self.plan = decide(steps, self.records, self.damage, self.database.parts, self.always)
+        self.plan = decide(steps, self.records, self.damage, self.database.parts, self.always, self.proven)
         return self.plan
 
     def damage(self, record: Record) -> str | None:
@@ -294,7 +319,7 @@ class Session:
         for word in self.ended.values():
             found[word] = found.get(word, 0) + 1
         found["skipped"] = found.get("skipped", 0) + len(self.refused)
-        found["up to date"] = sum(d.certainty == CLEAN for d in self.plan.values())
+        found["up to date"] = sum(d.certainty == CLEAN for d in self.plan.values()) + len(self.proven)
         store = self.__dict__["workshop"].store if "workshop" in self.__dict__ else None
         found["refused"] = getattr(store, "refused", 0)
         return found
