@@ -46,7 +46,7 @@ def _say(name: str, old: str | None, new: str | None) -> str:
         return f"{rest.replace(':', ' ', 1)} {verb}"
     if kind == "action":
         return "buildlib itself changed"
-    if kind in ("tool", "pin", "base"):
+    if kind in ("tool", "pin"):
         return f"{rest} {_versions(old, new)}"
     return f"{rest} {verb}"
 

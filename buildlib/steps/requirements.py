@@ -25,12 +25,12 @@ def describe(project: Project, facts: Facts) -> Step:
     if project.problem is not None:
         return step
     step = Step(step.name, VERB, project.name, parts=parts, files=facts.slices.files(project))
-    return with_parts(step, lambda: {f"pin:{p.name}": _value(p.name, p.version, p.hashes, p.source) for p in facts.slices.of(project)})
+    return with_parts(step, lambda: {f"pin:{p.name}": _value(p.version, p.hashes, p.source) for p in facts.slices.of(project)})
 
 
-def _value(name: str, version: str, hashes: tuple[str, ...], source: str) -> str:
-    """Return name and version for the reason, and a digest of everything for the decision."""
-    return f"{name}-{version} {hashlib.sha256(' '.join([*hashes, source]).encode()).hexdigest()}"
+def _value(version: str, hashes: tuple[str, ...], source: str) -> str:
+    """Return the version for the reason, and a digest of everything for the decision."""
+    return f"{version} {hashlib.sha256(' '.join([*hashes, source]).encode()).hexdigest()}"
 
 
 def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:

@@ -55,7 +55,7 @@ class Tools:
 
         found = {"tool:python": interpreter_identity().replace(" ", "-")}
         for pin in applicable(self.pins(project)):
-            found[f"tool:{pin.name}"] = f"{pin.name}-{pin.version} {' '.join(pin.hashes)}"
+            found[f"tool:{pin.name}"] = f"{pin.version} {' '.join(pin.hashes)}"
         return found
 
     def _resolved(self, project: Project, requires: tuple[str, ...]) -> tuple[Pin, ...]:
