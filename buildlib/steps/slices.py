@@ -1,18 +1,27 @@
 """The slice of a lock that is a service's own: third-party packages, exact and hashed, for the image's Python and platform.
 
-Knows which lock belongs to a project and which Python its image runs. Does not know lock formats (that is `workspace/locks/`).
+Knows which lock belongs to a project, which Python its image runs, and what a slice depends on. Does not know lock formats (that is
+`workspace/locks/`).
 """
 
+import hashlib
+import posixpath
+import re
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+
 from buildlib.errors import BuildlibError
-from buildlib.workspace.graph import closure
+from buildlib.workspace import graph
 from buildlib.workspace.locks import Lock, Member, Pin, Target, lock_files, missing, parse
+from buildlib.workspace.locks.base import marker_holds
 from buildlib.workspace.metadata import parse_toml
-from buildlib.workspace.model import Dependency, Project, Workspace
-from buildlib.workspace.tree import Tree
+from buildlib.workspace.model import Project, Workspace
+from buildlib.workspace.tree import Tree, parents
 
 Memo = dict[tuple[str, ...], tuple[Pin, ...]]
-"""Slices worked out before, by everything they depend on."""
+"""Slices worked out before: by project, and a digest of everything they depend on."""
 
 
 class Slices:
@@ -27,99 +36,169 @@ class Slices:
         self.memo: Memo = {} if memo is None else memo
         self.used: Memo = {}
         self._locks: dict[str, Lock] = {}
-        self._names = " ".join(sorted(workspace.projects))
-
-    def lock_path(self, project: Project) -> str | None:
-        """Return the lock of `project`: its own, else one of a directory above it."""
-        return next((path for path in lock_files(project.path) if self.tree.entry(path) is not None), None)
+        self._members: dict[str, Member] = {}
+        self._fresh: set[tuple[str, str]] = set()
+        self._closures: dict[str, tuple[str, ...]] = {}
+        self._digests: dict[str, str] = {}
+        self._names = frozenset(workspace.projects)
+        self._stamp = hashlib.sha256(" ".join(sorted(workspace.projects)).encode()).hexdigest()
 
     def files(self, project: Project) -> tuple[str, ...]:
-        """Return the paths that the slice of `project` is read from."""
-        path = self.lock_path(project)
-        return (project.pyproject, ".python-version", *([path] if path else lock_files(project.path)))
+        """Return the paths that the slice of `project` is read from, those where a nearer file would count included."""
+        versions, locks = _version_files(project), lock_files(project.path)
+        version = next((path for path in versions if self.tree.entry(path)), versions[-1])
+        # A lock of a directory above may be for others, so only an own one ends the search.
+        own = (path for path in locks if posixpath.dirname(path) == project.path and self.tree.entry(path))
+        lock = next(own, locks[-1])
+        return (project.pyproject, *versions[: versions.index(version) + 1], *locks[: locks.index(lock) + 1])
+
+    def closure(self, name: str) -> tuple[str, ...]:
+        """Return the local closure of project `name`, sorted; of a service, where its image runs (by markers)."""
+        if name not in self._closures:
+            self._closures[name] = graph.closure(self.workspace, name, self._holds(self.workspace.projects[name]))
+        return self._closures[name]
 
     def of(self, project: Project) -> tuple[Pin, ...]:
         """Return the pins of `project`. Raises `BuildlibError`: no lock, a stale one, a Python that does not fit."""
-        target, path = self.target(project), self.lock_path(project)
-        if path is None:
-            return self._without_lock(project)
-        key = (project.name, *self._stamp(project.pyproject, path), target.python, target.platform, self._names)
+        target = self.target(project)
+        key = (project.name, self._key(project, target))
         if key not in self.memo:
-            self.memo[key] = self._slice(project, path, target)
+            self._check_pythons(project)
+            self.memo[key] = self._slice(project, target)
         self.used[key] = self.memo[key]
         return self.memo[key]
 
     def target(self, project: Project) -> Target:
-        """Return the Python and platform of the image of `project`. Raises `BuildlibError` if requires-python excludes it."""
+        """Return the Python and platform of the image of `project`. Raises `BuildlibError` if one is none."""
         image = project.config.image
-        python, key = image.python, "tool.buildlib.image.python"
-        if not python and self.tree.entry(".python-version") is not None:
-            python, key = self._python_version(), ".python-version"
-        if python:
-            _check_python(project, python, key)
-        else:
-            python = _tools_python(project)
+        python, key = self._python(project)
+        if not re.fullmatch(r"\d+\.\d+(\.\d+)?", python):
+            raise BuildlibError(key, f"{python!r} is no Python version", 'write "3.12" or "3.12.4"')
         return Target(python, image.platforms[0] if image.platforms else "linux/amd64")
 
-    def _slice(self, project: Project, path: str, target: Target) -> tuple[Pin, ...]:
-        member = self._member(project)
-        lock = self._locks.get(path) or parse(path, self.tree.read(path))
-        self._locks[path] = lock
-        lock.check(member)
-        return lock.slice(member, target)
+    # -- what it depends on
 
-    def _without_lock(self, project: Project) -> tuple[Pin, ...]:
-        """Return no pins where no third-party package is needed. Raises `BuildlibError` otherwise."""
-        if all(dependency.name in self.workspace.projects for dependency in self._reached(project)):
+    def _key(self, project: Project, target: Target) -> str:
+        """Return a digest of all that the slice depends on: target, locks, names, every pyproject of the closure."""
+        paths = [path for path in lock_files(project.path) if self.tree.entry(path) is not None]
+        paths += [project.pyproject, *(self.workspace.projects[name].pyproject for name in self.closure(project.name))]
+        lines = [self._python(project)[1], target.python, target.platform, self._stamp, *map(self._digest, paths)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _digest(self, path: str) -> str:
+        if path not in self._digests:
+            entry = self.tree.entry(path)
+            content = entry.sha256 if entry else ""
+            if entry is not None and entry.target is not None:
+                content = hashlib.sha256(self.tree.read(path)).hexdigest()
+            self._digests[path] = f"{path} {content}"
+        return self._digests[path]
+
+    def _python(self, project: Project) -> tuple[str, str]:
+        """Return the Python of the image as somebody wrote it, and the place where."""
+        if project.config.image.python:
+            return project.config.image.python, "tool.buildlib.image.python"
+        for path in _version_files(project):
+            if self.tree.entry(path) is not None:
+                return _first_version(self.tree.read(path)), path
+        return f"{sys.version_info.major}.{sys.version_info.minor}", ""
+
+    def _holds(self, project: Project) -> graph.Holds | None:
+        try:
+            target = self.target(project) if project.kind == "service" else None
+        except BuildlibError:  # said by the step whose work it is
+            return None
+        return None if target is None else lambda marker: _true(marker, target)
+
+    # -- working it out
+
+    def _slice(self, project: Project, target: Target) -> tuple[Pin, ...]:
+        member, lock = self._member(project), self._lock(project)
+        if lock is None:
+            foreign = graph.reached(self.workspace, project.name, self._holds(project)) - self._names
+            if foreign:
+                raise missing(replace(member, requires=tuple(sorted(foreign))))
             return ()
-        raise missing(self._member(project))
+        self._check(lock, project)
+        for name in self.closure(project.name):
+            if lock.knows(self._member(self.workspace.projects[name])):
+                self._check(lock, self.workspace.projects[name])
+        pins = lock.slice(member, target)
+        for pin in pins:
+            _refuse_file(pin, lock)
+        return pins
 
-    def _reached(self, project: Project) -> list[Dependency]:
-        """Return all main dependencies of `project` and of its local closure."""
-        names = (project.name, *closure(self.workspace, project.name))
-        return [d for name in names for d in self.workspace.projects[name].dependencies]
+    def _lock(self, project: Project) -> Lock | None:
+        """Return the lock of `project`: its own, else the nearest one above that knows it."""
+        for path in lock_files(project.path):
+            if self.tree.entry(path) is None:
+                continue
+            lock = self._locks.get(path) or parse(path, self.tree.read(path))
+            self._locks[path] = lock
+            if posixpath.dirname(path) == project.path or lock.knows(self._member(project)):
+                return lock
+        return None
+
+    def _check(self, lock: Lock, project: Project) -> None:
+        """Check once that `lock` is no older than what `project` says. Raises `BuildlibError`."""
+        if (lock.path, project.name) not in self._fresh:
+            lock.check(self._member(project))
+            self._fresh.add((lock.path, project.name))
 
     def _member(self, project: Project) -> Member:
-        raw = parse_toml(project.pyproject, self.tree.read(project.pyproject))
-        return Member(project.name, project.path, project.requires, frozenset(self.workspace.projects), raw)
+        if project.name not in self._members:
+            raw = parse_toml(project.pyproject, self.tree.read(project.pyproject))
+            self._members[project.name] = Member(project.name, project.path, project.requires, self._names, raw)
+        return self._members[project.name]
 
-    def _stamp(self, *paths: str) -> tuple[str, ...]:
-        entries = (self.tree.entry(path) for path in paths)
-        return tuple(f"{e.path} {e.sha256}" if e else "" for e in entries)
+    def _check_pythons(self, project: Project) -> None:
+        """Raise `BuildlibError` if the image's Python is one that the service or a library of its closure excludes."""
+        python, key = self._python(project)
+        for name in (project.name, *self.closure(project.name)):
+            each = self.workspace.projects[name]
+            if not _allows(each.requires_python, python):
+                tools = f"this tool's Python {python}, and no other is named"
+                said = f"the image's Python {python} ({key})" if key else tools
+                cure = f"change {key} or requires-python" if key else 'set python = "…" in [tool.buildlib.image]'
+                cause = f"requires-python {each.requires_python!r} excludes {said}"
+                raise BuildlibError(each.pyproject, cause, cure)
 
-    def _python_version(self) -> str:
-        text = self.tree.read(".python-version").decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines()]
-        return next((line for line in lines if line and not line.startswith("#")), "")
+
+def _version_files(project: Project) -> tuple[str, ...]:
+    """Return where a `.python-version` may be, nearest first."""
+    return tuple(posixpath.join(directory, ".python-version") for directory in _upwards(project.path))
 
 
-def _check_python(project: Project, python: str, key: str) -> None:
-    from packaging.version import InvalidVersion, Version
+def _upwards(directory: str) -> Iterator[str]:
+    yield directory
+    yield from parents(directory)
 
+
+def _first_version(data: bytes) -> str:
+    """Return the version in a `.python-version`, as pyenv and uv write it: the first line that says something."""
+    lines = (line.partition("#")[0].strip() for line in data.decode("utf-8", "replace").splitlines())
+    return re.sub(r"^(c?python)?[-@]?(?=\d)", "", next((line for line in lines if line), ""))
+
+
+@lru_cache(maxsize=1024)
+def _allows(requires_python: str, python: str) -> bool:
+    """Return whether a specifier (or one of its alternatives) admits a Python; `3.12` is any patch release of it."""
+    from packaging.specifiers import SpecifierSet
+
+    # `>=3.12.2` admits 3.12, and so does `<3.12.5`: an image of that line exists.
+    patches = [python] if python.count(".") > 1 else [f"{python}.{patch}" for patch in range(100)]
+    alternatives = [SpecifierSet(each) for each in requires_python.split("||")]
+    return any(allowed.contains(patch, prereleases=True) for allowed in alternatives for patch in patches)
+
+
+def _true(marker: str, target: Target) -> bool:
     try:
-        Version(python)
-    except InvalidVersion:
-        raise BuildlibError(key, f"{python!r} is no Python version", 'write "3.12" or "3.12.4"') from None
-    if not _allows(project, python):
-        cause = f"requires-python {project.requires_python!r} excludes the image's Python {python} ({key})"
-        raise BuildlibError(project.pyproject, cause, f"change {key} or requires-python")
+        return marker_holds(marker, target)
+    except ValueError:  # what cannot be evaluated is said where it is declared
+        return True
 
 
-def _allows(project: Project, python: str) -> bool:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    full = python if python.count(".") > 1 else f"{python}.0"
-    try:
-        allowed = SpecifierSet(project.requires_python)
-    except InvalidSpecifier:
-        raise BuildlibError(project.pyproject, f"requires-python {project.requires_python!r} is no specifier", "see PEP 440") from None
-    # `>=3.12.2` admits 3.12: the newest patch release is meant.
-    return allowed.contains(full, prereleases=True) or (python.count(".") == 1 and allowed.contains(f"{python}.99", prereleases=True))
-
-
-def _tools_python(project: Project) -> str:
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if _allows(project, own):
-        return own
-    cause = f"requires-python {project.requires_python!r} excludes this tool's Python {own}, and no other is named"
-    raise BuildlibError(project.pyproject, cause, 'set python = "…" in [tool.buildlib.image]')
+def _refuse_file(pin: Pin, lock: Lock) -> None:
+    if pin.direct and pin.source.startswith("file:"):
+        cause = f"{pin.name} is the file {pin.source.removeprefix('file:')}, which no stage holds"
+        raise BuildlibError(lock.path, cause, "make it a project of the workspace, or depend on a release from an index")

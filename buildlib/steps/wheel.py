@@ -111,7 +111,7 @@ def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
 def paths(project: Project, name: str) -> tuple[str, ...]:
     """Return where the wheel goes; a service's `dist/` is its stage's."""
     own = f".buildlib/wheels/{project.name}/{name}"
-    return (own, f"{project.path}/dist/{name}") if project.kind == "library" else (own,)
+    return (own, project.inner(f"dist/{name}")) if project.kind == "library" else (own,)
 
 
 def _built(step: Step, project: Project, pins: tuple[Pin, ...], workshop: Workshop) -> tuple[str, bytes]:

@@ -3,10 +3,13 @@
 Knows projects as values. Reads nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from buildlib.workspace.model import Dependency, Problem, Project, Workspace
+
+Holds = Callable[[str], bool]
+"""Says of a marker whether it is true where the result will run."""
 
 
 def local_dependencies(workspace: Workspace, project: Project, extras: Iterable[str] = ()) -> tuple[Dependency, ...]:
@@ -14,72 +17,122 @@ def local_dependencies(workspace: Workspace, project: Project, extras: Iterable[
 
     A plain name equal to another project's is local: an index never resolves it.
     """
-    wanted = list(project.dependencies)
-    for extra in extras:
-        wanted += project.optional.get(extra, ())
-    local = [d for d in wanted if d.name in workspace.projects and d.name != project.name]
-    return tuple(sorted(local, key=lambda d: d.name))
+    wanted = [d for d in _wanted(project, ("", *extras)) if d.name in workspace.projects and d.name != project.name]
+    return tuple(sorted(wanted, key=lambda d: d.name))
 
 
-def closure(workspace: Workspace, name: str) -> tuple[str, ...]:
-    """Return the names of all local dependencies of `name`, transitively, without itself, sorted."""
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    todo: list[tuple[str, tuple[str, ...]]] = [(name, ())]
+def closure(workspace: Workspace, name: str, holds: Holds | None = None) -> tuple[str, ...]:
+    """Return the names of all local dependencies of `name`, transitively, without itself, sorted.
+
+    Args:
+        holds: says of a marker whether it is true; None: all count.
+    """
+    return tuple(sorted((reached(workspace, name, holds) & workspace.projects.keys()) - {name}))
+
+
+def reached(workspace: Workspace, name: str, holds: Holds | None = None) -> set[str]:
+    """Return the names that `name` and its local closure depend on, third-party ones too.
+
+    An extra that is asked for counts, `name[extra]` of the project itself too.
+    """
+    found: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    todo = [(name, "")]
     while todo:
         one = todo.pop()
-        if one not in seen:
-            seen.add(one)
-            todo += [(d.name, d.extras) for d in local_dependencies(workspace, workspace.projects[one[0]], one[1])]
-    return tuple(sorted({n for n, _ in seen} - {name}))
+        if one in seen:
+            continue
+        seen.add(one)
+        for needed in _wanted(workspace.projects[one[0]], (one[1],)):
+            if not needed.marker or holds is None or holds(needed.marker):
+                found.add(needed.name)
+                local = needed.name in workspace.projects
+                todo += [(needed.name, extra) for extra in ("", *needed.extras)] if local else ()
+    return found
+
+
+def _wanted(project: Project, extras: Iterable[str]) -> list[Dependency]:
+    """Return the dependencies of `project` by extra; the main ones by ""."""
+    return [d for extra in extras for d in (project.optional.get(extra, ()) if extra else project.dependencies)]
 
 
 def checked(workspace: Workspace) -> Workspace:
-    """Return `workspace` with the problems of its graph on the projects they concern: cycles, missing path dependencies."""
+    """Return `workspace` with what is wrong with its graph, on the projects it concerns: cycles, paths to nowhere."""
     projects = dict(workspace.projects)
-    for name, problem in _missing_paths(workspace) | _cycles(workspace):
+    by_path = {p.path: p for p in projects.values()}
+    for name, problem in (*_astray(workspace, by_path), *_cycles(workspace)):
         if projects[name].problem is None:
             projects[name] = replace(projects[name], problem=problem)
     return replace(workspace, projects=projects)
 
 
-def _missing_paths(workspace: Workspace) -> set[tuple[str, Problem]]:
-    found, paths = set(), workspace.paths
+def _astray(workspace: Workspace, by_path: Mapping[str, Project]) -> Iterable[tuple[str, Problem]]:
+    """Yield the projects whose local dependencies are declared, but are not where they are said to be."""
     for project in workspace.projects.values():
-        needed = {d.name for d in project.dependencies}
-        for name, directory in project.declared_paths.items():
-            if directory not in paths and name in needed and name not in workspace.projects:
-                cause = f"the path dependency {name} points to {directory}, where no project is"
-                found.add((project.name, Problem(project.pyproject, cause, "correct the path, or add the project")))
-    return found
+        needed = {d.name for d in _wanted(project, ("", *project.optional))} - workspace.projects.keys()
+        for name in sorted(needed & project.declared_paths.keys()):
+            cause, cure = _no_project(name, project.declared_paths[name], by_path)
+            yield project.name, Problem(project.pyproject, cause, cure)
+        for name in sorted(needed & project.members):
+            cause = f"{name} is said to be in this workspace, where no project has that name"
+            cure = "add its directory to libs in [tool.buildlib] of the root"
+            yield project.name, Problem(project.pyproject, cause, cure)
 
 
-def _cycles(workspace: Workspace) -> set[tuple[str, Problem]]:
-    """Return every project on a cycle with the cycle named in full (an iterative depth-first search: no recursion limit)."""
-    edges = {n: [d.name for d in local_dependencies(workspace, p)] for n, p in workspace.projects.items()}
-    state: dict[str, int] = {}
-    found: set[tuple[str, Problem]] = set()
-    for start in edges:
-        trail: list[str] = []
-        stack: list[tuple[str, int]] = [(start, 0)] if start not in state else []
-        while stack:
-            name, step = stack.pop()
-            if step == 0:
-                state[name] = 1
-                trail.append(name)
-            if step < len(edges[name]):
-                stack.append((name, step + 1))
-                after = edges[name][step]
-                if state.get(after) == 1:
-                    found |= _cycle(workspace.projects, trail[trail.index(after) :])
-                elif after not in state:
-                    stack.append((after, 0))
-            else:
-                state[name] = 2
-                trail.pop()
-    return found
+def _no_project(name: str, directory: str, by_path: Mapping[str, Project]) -> tuple[str, str]:
+    """Return cause and cure of a path dependency that is no project, or not the one it is called."""
+    there, said = by_path.get(directory), f"the path dependency {name} points to {directory or '.'}"
+    if there is not None and there.problem is not None:
+        return f"{said}, whose name cannot be read", f"mend {there.pyproject}"
+    if there is not None:
+        return f"{said}, whose name is {there.name}", f"depend on {there.name}"
+    if directory.startswith(("/", "../")) or directory == "..":
+        return f"{said}, outside the workspace", "move it into the workspace, or depend on a release of it"
+    return f"{said}, where no project is", "correct the path, or add the project"
 
 
-def _cycle(projects: Mapping[str, Project], names: list[str]) -> set[tuple[str, Problem]]:
-    said = " -> ".join([*names, names[0]])
-    cure = "remove one of these dependencies"
-    return {(n, Problem(projects[n].pyproject, f"its dependencies form a cycle: {said}", cure)) for n in names}
+def _cycles(workspace: Workspace) -> Iterable[tuple[str, Problem]]:
+    """Yield every project on a cycle of main dependencies, with the shortest cycle that it is on, named in full."""
+    edges = _knotted({n: _direct(workspace, p) for n, p in workspace.projects.items()})
+    for name in edges:
+        if cycle := _shortest_cycle(name, edges):
+            cause = f"its dependencies form a cycle: {' -> '.join(cycle)}"
+            yield name, Problem(workspace.projects[name].pyproject, cause, "remove one of them")
+
+
+def _direct(workspace: Workspace, project: Project) -> list[str]:
+    # `name[extra]` of the project itself is no cycle: it only asks for more of the others.
+    found = {d.name for d in project.dependencies if not (d.name == project.name and d.extras)}
+    return sorted(found & workspace.projects.keys())
+
+
+def _knotted(edges: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the part of a graph in which cycles may be: without names that need nobody, and so on, until none is left."""
+    waiting = {name: len(needed) for name, needed in edges.items()}
+    dependents: dict[str, list[str]] = {name: [] for name in edges}
+    for name, needed in edges.items():
+        for each in needed:
+            dependents[each].append(name)
+    free = [name for name, count in waiting.items() if count == 0]
+    for name in free:
+        for each in dependents[name]:
+            waiting[each] -= 1
+            free += [each] if waiting[each] == 0 else []
+    return {name: [n for n in needed if waiting[n]] for name, needed in edges.items() if waiting[name]}
+
+
+def _shortest_cycle(name: str, edges: Mapping[str, list[str]]) -> list[str]:
+    """Return the names of a shortest cycle through `name`, which begins and ends it; empty if it is on none."""
+    before: dict[str, str] = {}
+    todo = [name]
+    for one in todo:
+        for after in edges[one]:
+            if after == name:
+                trail = [one]
+                while trail[-1] != name:
+                    trail.append(before[trail[-1]])
+                return [*trail[::-1], name]
+            if after not in before:
+                before[after] = one
+                todo.append(after)
+    return []

@@ -4,15 +4,20 @@ Knows the formats. Does not know other projects, nor which dependencies are loca
 """
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from buildlib.errors import BuildlibError
 from buildlib.workspace.config import RootConfig, read_project
+from buildlib.workspace.locks.poetry import specifiers
 from buildlib.workspace.model import Dependency, Project
 
 POETRY = "poetry.core.masonry.api"
 """The backend that may run warm: with no build script, no code of the project runs in a build."""
+
+ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+"""How the names of distributions end: a path dependency that ends so is a file, never a project."""
 
 
 def parse_toml(path: str, data: bytes) -> dict[str, Any]:
@@ -20,7 +25,8 @@ def parse_toml(path: str, data: bytes) -> dict[str, Any]:
     import tomli
 
     try:
-        return tomli.loads(data.decode("utf-8"))
+        # A byte order mark is no TOML, but every tool of Python's packaging lets it pass or says nothing useful of it.
+        return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BuildlibError(f"{path}:{line}", "not UTF-8", "save the file as UTF-8") from None
@@ -29,6 +35,17 @@ def parse_toml(path: str, data: bytes) -> dict[str, Any]:
         raise BuildlibError(where, f"not valid TOML ({error})", "mend the syntax") from None
     except RecursionError:
         raise BuildlibError(path, "nested too deeply", "flatten its tables") from None
+    except ValueError as error:  # tomli lets a few of Python's own through (a number of 5,000 digits, the year 0)
+        raise BuildlibError(path, f"not valid TOML ({error})", "mend the syntax") from None
+
+
+def likely_name(path: str, data: bytes) -> str:
+    """Return the name of a project whose `pyproject.toml` cannot be read: its first `name = "…"`, else its directory's.
+
+    Its dependents must not take it for somebody else's package meanwhile.
+    """
+    said = re.search(rb"""^[ \t]*name[ \t]*=[ \t]*["']([A-Za-z0-9._-]+)["']""", data, re.MULTILINE)
+    return _normal(said[1].decode() if said else posixpath.basename(path) or "root")
 
 
 def read_metadata(path: str, data: bytes, kind: str, root: RootConfig) -> Project:
@@ -48,7 +65,8 @@ def read_metadata(path: str, data: bytes, kind: str, root: RootConfig) -> Projec
     try:
         return _project(path, place, raw, kind, root)
     except (AttributeError, TypeError, KeyError, ValueError) as error:
-        raise BuildlibError(place, f"a table has an unexpected shape ({error})", "see the pyproject.toml specification of PyPA") from None
+        cause = f"a table has an unexpected shape ({error})"
+        raise BuildlibError(place, cause, "see the pyproject.toml specification of PyPA") from None
 
 
 def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: RootConfig) -> Project:
@@ -60,12 +78,13 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         name=_name(project, poetry, place),
         path=path,
         kind=kind,
-        version=_string(project.get("version") or poetry.get("version") or "", f"{place}", "version"),
-        requires_python=_requires_python(project, poetry),
+        version=_string(project.get("version") or poetry.get("version") or "", place, "version"),
+        requires_python=_requires_python(project, poetry, place),
         requires=tuple(text for text, _ in main),
         dependencies=tuple(dependency for _, dependency in main),
         optional=optional,
-        declared_paths=dict(_declared_paths(path, poetry, _table(tool, "uv", place))),
+        declared_paths=dict(_declared_paths(path, _every_requirement(project, raw), poetry, _table(tool, "uv", place))),
+        members=frozenset(_members(_table(tool, "uv", place))),
         outside=tuple(_outside(path, project, poetry)),
         config=read_project(_table(tool, "buildlib", place), place, root),
         **_build_system(system, poetry, place),
@@ -99,41 +118,41 @@ def _name(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> 
         raise BuildlibError(place, f"{name!r} is no valid project name", "use letters, digits, '-', '_' and '.' (PEP 508)") from None
 
 
-def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any]) -> str:
+def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     if "requires-python" in project:
-        return str(project["requires-python"])
-    python = poetry.get("dependencies", {}).get("python", "")
-    return poetry_specifier(python if isinstance(python, str) else str(python.get("version", "")))
-
-
-def poetry_specifier(constraint: str) -> str:
-    """Return a Poetry version constraint as a PEP 440 specifier set (`^3.11` is `>=3.11,<4`); empty where it says nothing or too much."""
-    if not constraint or "|" in constraint:
-        return ""
-    return ",".join(part for c in constraint.replace(" ", ",").split(",") if c and (part := _poetry_clause(c)))
-
-
-def _poetry_clause(clause: str) -> str:
-    if clause[0] not in "^~" or clause.startswith("~="):
-        return "" if clause == "*" else clause if clause[0] in "<>=!~" else f"=={clause}"
-    numbers = [int(n) for n in clause[1:].split(".")[:3] if n.isdigit()] or [0]
-    place = next((i for i, n in enumerate(numbers) if n), 0) if clause[0] == "^" else min(1, len(numbers) - 1)
-    upper = [*numbers[:place], numbers[place] + 1]
-    return f">={clause[1:]},<{'.'.join(map(str, upper))}"
+        text, key = project["requires-python"], "requires-python"
+    else:
+        text, key = poetry.get("dependencies", {}).get("python", ""), "tool.poetry.dependencies.python"
+        text = text.get("version", "") if isinstance(text, Mapping) else text
+    try:
+        alternatives = [_string(text, place, key)] if key == "requires-python" else specifiers(_string(text, place, key))
+        for alternative in alternatives:
+            SpecifierSet(alternative)
+    except (InvalidSpecifier, ValueError):
+        cause = f"{key} {text!r} is no version specifier"
+        raise BuildlibError(place, cause, 'write one like ">=3.11" (PEP 440)') from None
+    return "" if "" in alternatives else " || ".join(alternatives)
 
 
 def _build_system(system: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> dict[str, Any]:
     if not system:
         return {}
-    requires = system.get("requires")
-    if not isinstance(requires, list) or not all(isinstance(r, str) for r in requires):
-        raise BuildlibError(place, "build-system.requires is missing or no list of strings", 'write requires = ["…"] (PEP 518)')
+    requires = _strings(system.get("requires"), place, "build-system.requires")
     for requirement in requires:
         _parsed(requirement, place)
-    backend = system.get("build-backend", Project.backend)
-    paths = tuple(system.get("backend-path", ()))
+    backend = _string(system.get("build-backend", Project.backend), place, "build-system.build-backend")
+    paths = _strings(system.get("backend-path", []), place, "build-system.backend-path")
     warm = backend == POETRY and not paths and "build" not in poetry
-    return {"backend": backend, "backend_path": paths, "build_requires": tuple(requires), "warm": warm}
+    return {"backend": backend, "backend_path": paths, "build_requires": requires, "warm": warm}
+
+
+def _strings(value: Any, place: str, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        cause = f"{key} is missing" if value is None else f"{key} is no list of strings"
+        raise BuildlibError(place, cause, f'write {key.rpartition(".")[2]} = ["…"]')
+    return tuple(value)
 
 
 # -- dependencies
@@ -145,13 +164,16 @@ Requirements = list[tuple[str, Dependency]]
 def _dependencies(
     project: Mapping[str, Any], poetry: Mapping[str, Any], place: str
 ) -> tuple[Requirements, dict[str, tuple[Dependency, ...]]]:
-    main = [(text, _parsed(text, place)) for text in project.get("dependencies", ())]
-    named = {d.name for _, d in main}
-    in_poetry = list(_poetry_dependencies(poetry.get("dependencies", {}), place))
-    main += [(text, d) for text, d, optional in in_poetry if not optional and d.name not in named]
+    main = [(text, _parsed(text, place)) for text in _strings(project.get("dependencies", []), place, "dependencies")]
+    optional = project.get("optional-dependencies", {})
+    # As poetry-core has it: what `[project]` lists, Poetry's table only says more about, unless it is said to be dynamic.
+    if "dependencies" in project.get("dynamic", ()) or not (main or optional):
+        named = {d.name for _, d in main}
+        in_poetry = _poetry_dependencies(poetry.get("dependencies", {}), place)
+        main += [(text, d) for text, d, is_optional in in_poetry if not is_optional and d.name not in named]
     extras = {
-        _normal(extra): tuple(_parsed(text, place) for text in texts)
-        for extra, texts in {**poetry.get("extras", {}), **project.get("optional-dependencies", {})}.items()
+        _normal(extra): tuple(_parsed(text, place) for text in _strings(texts, place, f"the extra {extra}"))
+        for extra, texts in {**poetry.get("extras", {}), **optional}.items()
     }
     return main, extras
 
@@ -172,11 +194,26 @@ def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple
             continue
         for one in value if isinstance(value, list) else [value]:
             spec = one if isinstance(one, Mapping) else {"version": one}
-            extras = tuple(sorted(spec.get("extras", ())))
-            marker = str(spec.get("markers", ""))
+            extras = tuple(sorted(_strings(spec.get("extras", []), place, f"extras of {name}")))
+            marker = _poetry_marker(spec)
             text = _normal(name) + (f"[{','.join(extras)}]" if extras else "") + (f"; {marker}" if marker else "")
-            _parsed(text, place)
-            yield text, Dependency(_normal(name), extras, marker), bool(spec.get("optional"))
+            yield text, _parsed(text, place), bool(spec.get("optional"))
+
+
+def _poetry_marker(spec: Mapping[str, Any]) -> str:
+    """Return the marker of one of Poetry's dependencies: `markers`, `python` and `platform` all have to hold."""
+    found = [f"({spec['markers']})"] if spec.get("markers") else []
+    alternatives = [_python_marker(clauses) for clauses in specifiers(str(spec.get("python", "")))]
+    if all(alternatives):
+        found.append(f"({' or '.join(alternatives)})")
+    if spec.get("platform"):
+        found.append(f"sys_platform == '{spec['platform']}'")
+    return " and ".join(found)
+
+
+def _python_marker(clauses: str) -> str:
+    each = (re.fullmatch(r"([<>=!~]+)(.*)", clause) for clause in clauses.split(",") if clause)
+    return " and ".join(f"python_full_version {found[1]} '{found[2]}'" for found in each if found)
 
 
 def _normal(name: str) -> str:
@@ -185,14 +222,48 @@ def _normal(name: str) -> str:
     return canonicalize_name(name)
 
 
-def _declared_paths(path: str, poetry: Mapping[str, Any], uv: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _every_requirement(project: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield all PEP 508 strings of a pyproject: main, by extra, by group (PEP 735)."""
+    optional, groups = project.get("optional-dependencies", {}), raw.get("dependency-groups", {})
+    for texts in (project.get("dependencies", ()), *optional.values(), *groups.values()):
+        yield from (text for text in texts if isinstance(text, str))
+
+
+_PLACED = re.compile(
+    r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@\s*(?:file:)?(?://)?/?"
+    r"(\{root(?::parent)*:uri\}|\$\{PROJECT_ROOT\}|\.\.?(?=/))([^\s;]*)"
+)
+"""A requirement by place, relative to its project: hatch's `{root:uri}`, PDM's `${PROJECT_ROOT}`, `file:../x`."""
+
+
+def _declared_paths(
+    path: str, requirements: Iterable[str], poetry: Mapping[str, Any], uv: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     """Yield name and directory (relative to the root) of every path dependency, development groups included."""
     groups = [g.get("dependencies", {}) for g in poetry.get("group", {}).values()]
     for table in (uv.get("sources", {}), poetry.get("dev-dependencies", {}), *groups, poetry.get("dependencies", {})):
         for name, value in table.items():
             for one in value if isinstance(value, list) else [value]:
-                if isinstance(one, Mapping) and isinstance(one.get("path"), str):
-                    yield _normal(name), posixpath.normpath(posixpath.join(path, one["path"]))
+                if isinstance(one, Mapping) and isinstance(one.get("path"), str) and not one["path"].endswith(ARCHIVES):
+                    yield _normal(name), _place(path, one["path"])
+    for text in requirements:
+        if (placed := _PLACED.match(text)) and not placed[3].endswith(ARCHIVES):
+            above = placed[2] + "/" if placed[2].startswith(".") else "../" * placed[2].count(":parent")
+            yield _normal(placed[1]), _place(path, above + placed[3].lstrip("/"))
+
+
+def _place(path: str, relative: str) -> str:
+    """Return where `relative` leads from the directory `path`, relative to the root (which is "")."""
+    place = posixpath.normpath(posixpath.join(path, relative))
+    return "" if place == "." else place
+
+
+def _members(uv: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names that uv looks for among the members of its workspace."""
+    for name, value in uv.get("sources", {}).items():
+        every = value if isinstance(value, list) else [value]
+        if any(isinstance(one, Mapping) and one.get("workspace") is True for one in every):
+            yield _normal(name)
 
 
 # -- files outside

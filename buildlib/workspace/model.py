@@ -30,12 +30,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of a project by its PEP 503 name: extras asked for, marker, and a path where one is declared."""
+    """A requirement of a project by its PEP 503 name: extras asked for, and the marker under which it holds."""
 
     name: str
     extras: tuple[str, ...] = ()
     marker: str = ""
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,11 @@ class Project:
     Attributes:
         name: PEP 503 normalised; path: directory relative to the root; kind: `library` or `service`.
         backend, backend_path, build_requires: `[build-system]`, with PEP 518's default where it is absent.
+        requires_python: a PEP 440 specifier; where Poetry's has alternatives, those, with ` || ` between them.
         requires: main dependencies as PEP 508 strings (of Poetry's tables: names, extras and markers).
-        dependencies, optional: the same as values, main and by extra; groups: paths declared in development groups only.
+        dependencies, optional: the same as values, main and by extra.
+        declared_paths: the directory (relative to the root) of each dependency by path, those of development groups too.
+        members: names that uv is told to look for in its own workspace.
         outside: files that the metadata names and that lie outside the project's folder.
     """
 
@@ -62,6 +64,7 @@ class Project:
     dependencies: tuple[Dependency, ...] = ()
     optional: Mapping[str, tuple[Dependency, ...]] = field(default_factory=dict)
     declared_paths: Mapping[str, str] = field(default_factory=dict)
+    members: frozenset[str] = frozenset()
     outside: tuple[str, ...] = ()
     warm: bool = False
     config: ProjectConfig = ProjectConfig()
@@ -70,7 +73,11 @@ class Project:
     @property
     def pyproject(self) -> str:
         """Return the path of its `pyproject.toml`, relative to the root."""
-        return f"{self.path}/pyproject.toml" if self.path else "pyproject.toml"
+        return self.inner("pyproject.toml")
+
+    def inner(self, name: str) -> str:
+        """Return the path, relative to the root, of what is called `name` in the project's folder (which may be the root)."""
+        return f"{self.path}/{name}" if self.path else name
 
 
 @dataclass(frozen=True)

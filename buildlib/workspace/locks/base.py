@@ -215,7 +215,7 @@ class Source:
         if not marker:
             return True
         try:
-            return _holds(marker, target, extra)
+            return marker_holds(marker, target, extra)
         except ValueError as error:  # every exception of packaging.markers is one
             raise self.fault(f"the marker {marker!r} cannot be evaluated ({_first_line(error)})") from None
 
@@ -434,7 +434,8 @@ def _in_environment(marker: str, environment: dict[str, str]) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _holds(marker: str, target: Target, extra: str) -> bool:
+def marker_holds(marker: str, target: Target, extra: str = "") -> bool:
+    """Whether a PEP 508 marker is true on the target. Raises `ValueError` (of packaging) where it cannot be said."""
     return _marker(marker).evaluate({**target.environment(), "extra": extra})
 
 

@@ -340,10 +340,19 @@ def allows(constraint: str, version: Version) -> bool:
 def _alternatives(constraint: str) -> tuple[SpecifierSet, ...]:
     from packaging.specifiers import SpecifierSet
 
+    return tuple(SpecifierSet(alternative) for alternative in specifiers(constraint))
+
+
+def specifiers(constraint: str) -> tuple[str, ...]:
+    """A constraint in Poetry's language as PEP 440 specifier sets, one of which must hold; "" allows everything.
+
+    Raises:
+        ValueError: when the constraint cannot be read.
+    """
     joined = re.sub(r"([<>=!~^]+)\s+", r"\1", constraint)
     alternatives = re.split(r"\s*\|\|?\s*", joined.strip())
     clauses = ([_clause(part) for part in re.split(r"[,\s]+", each) if part] for each in alternatives)
-    return tuple(SpecifierSet(",".join(filter(None, each))) for each in clauses)
+    return tuple(",".join(filter(None, each)) for each in clauses)
 
 
 def _clause(part: str) -> str:
