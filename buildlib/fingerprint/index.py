@@ -25,7 +25,7 @@ QUICK = f"{DIRECTORY}/quick.index"
 TREE = f"{DIRECTORY}/tree.index"
 WORKSPACE = f"{DIRECTORY}/workspace.index"
 RECORDS = f"{DIRECTORY}/state.db"
-FORMAT = f"buildlib index 2 {sys.version} {sys.platform}"
+FORMAT = f"buildlib index 3 {sys.version} {sys.platform} {zlib.ZLIB_RUNTIME_VERSION}"
 
 Watch = tuple[str, bytes]
 """Paths, each followed by a NUL byte, and the signatures they had (8 bytes each): two values load faster than thousands."""
@@ -134,22 +134,38 @@ def drop_quick(path: str = QUICK) -> None:
         pass
 
 
-def load_memory(path: str) -> "Mapping[str, Any]":
-    """Return what earlier runs read, by name; empty if there is nothing whole. `path` is `TREE` or `WORKSPACE`."""
+def load_memory(path: str, package: str) -> "Mapping[str, Any]":
+    """Return what earlier runs read, by name; empty if there is nothing whole, or other code wrote it.
+
+    Args:
+        path: `TREE` or `WORKSPACE`.
+        package: directory of the engine's own code, whose values these are.
+    """
     import pickle
 
     data = _load(path)
     try:
-        return pickle.loads(data) if data is not None else {}  # our own file, in a directory as private as dodo.py
-    except Exception:  # another version's classes: any error means the same
+        code, memory = pickle.loads(data) if data is not None else ("", {})  # our own file, as private as dodo.py
+    except Exception:  # classes of other code: any error means the same
         return {}
+    return memory if code == _identity(package) else {}
 
 
-def save_memory(memory: "Mapping[str, Any]", path: str) -> None:
-    """Write what was read, whole or not at all."""
+def save_memory(memory: "Mapping[str, Any]", path: str, package: str) -> None:
+    """Write what was read, whole or not at all (see `load_memory`)."""
     import pickle
 
-    _save(path, pickle.dumps(dict(memory), protocol=5))
+    _save(path, pickle.dumps((_identity(package), dict(memory)), protocol=5))
+
+
+def modules(package: str) -> list[str]:
+    """Return the paths of the Python files of a package directory, sorted."""
+    return sorted(os.path.join(here, n) for here, _, names in os.walk(package) for n in names if n.endswith(".py"))
+
+
+def _identity(package: str) -> list[tuple[str, int, int]]:
+    statuses = ((path, os.stat(path)) for path in modules(package))
+    return [(path, status.st_mtime_ns, status.st_size) for path, status in statuses]
 
 
 def _load(path: str) -> bytes | None:

@@ -29,7 +29,7 @@ class List(StockList):  # type: ignore[misc]  # doit has no type hints
     def _list_all(self, include_subtasks: bool) -> list[Any]:
         if include_subtasks:
             return list(self.task_list)
-        groups = set(self.session.members)
+        groups = set(self.session.names.groups)
         return [t for t in self.task_list if t.name.startswith("build:") or not (t.subtask_of or t.name in groups)]
 
 
@@ -58,7 +58,7 @@ class Clean(StockClean):  # type: ignore[misc]  # doit has no type hints
 
     def _execute(self, dryrun: bool, cleandep: bool, cleanall: bool, cleanforget: bool, pos_args: list[str] | None = None) -> None:
         words = list(pos_args or ())
-        names = [step for word in words for step in self.session.members.get(word, (word,))]
+        names = [step for word in words for step in self.session.names.groups.get(word, (word,))]
         super()._execute(dryrun, cleandep, cleanall, cleanforget, names)
         self.session.database.close()
 

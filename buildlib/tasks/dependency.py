@@ -25,7 +25,7 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
 
     def get_status(self, task: Any, tasks_dict: Any, get_log: bool = False) -> DependencyStatus:
         """Say whether `task` must run; a step that will is marked as running before it is dispatched."""
-        if task.name not in self.session.names:
+        if task.name not in self.session.names.steps:
             return super().get_status(task, tasks_dict, get_log)
         status = DependencyStatus(get_log)
         if get_log or not self.session.acts:
@@ -45,21 +45,21 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
         """Commit the record of a step (or doit's own of a user's task)."""
-        if task.name in self.session.names:
+        if task.name in self.session.names.steps:
             self.session.commit(task.name)
         else:
             super().save_success(task, result_hash)
 
     def remove_success(self, task: Any) -> None:
         """Note a failure; a step that was only skipped keeps what its record proves."""
-        if task.name not in self.session.names:
+        if task.name not in self.session.names.steps:
             super().remove_success(task)
         elif self.session.ended.get(task.name) == "failed":
             self.session.database.failed(task.name)
 
     def get_values(self, task_name: str) -> dict[str, Any]:
         """Return what other tasks may ask of a step (`getargs`): the paths of its outputs by name."""
-        if task_name not in self.session.names:
+        if task_name not in self.session.names.steps:
             return super().get_values(task_name)  # type: ignore[no-any-return]
         record = self.session.records.get(task_name)
         return {"outputs": {o.name: o.path for o in record.outputs}} if record else {}
@@ -67,7 +67,7 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
     def get_value(self, task_id: str, key_name: str) -> Any:
         """Return one of `get_values`."""
         values = self.get_values(task_id)
-        return values[key_name] if task_id in self.session.names else super().get_value(task_id, key_name)
+        return values[key_name] if task_id in self.session.names.steps else super().get_value(task_id, key_name)
 
 
 class StepAction(BaseAction):  # type: ignore[misc]  # doit has no type hints

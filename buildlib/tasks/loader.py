@@ -104,8 +104,8 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         cmd.session = session
         cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
         described = set(pos_args) if cmd.name == "info" else set()
-        tasks = [_full_task(session, name, name in described) for name in session.names]
-        tasks += [_group(session, name) for name in session.members]
+        tasks = [_full_task(session, name, name in described) for name in session.names.steps]
+        tasks += [_group(session, name) for name in session.names.groups]
         return [*tasks, *self._user_tasks(cmd, pos_args).values()]
 
 
@@ -165,7 +165,7 @@ def _full_task(session: Any, name: str, described: bool) -> Task:
     """Return the task as a correct Makefile rule would name it: what it reads, what it makes, what it needs."""
     from buildlib.tasks.dependency import StepAction, clean_action
 
-    verb_name, project = session.names[name]
+    verb_name, project = session.names.steps[name]
     record = session.records.get(name)
     outputs = [o.path for o in record.outputs] if record else []
     step = session.step(name) if described else None
@@ -194,11 +194,11 @@ _DOC = {
 
 def _group(session: Any, name: str) -> Task:
     head, colon, project = name.partition(":")
-    steps = list(session.members[name])
+    steps = list(session.names.groups[name])
     if colon:
         kind = session.workspace.projects[project].kind
         return Task(name, None, task_dep=steps, subtask_of=head, doc=f"{kind} {session.workspace.projects[project].path}")
-    members = [n for n in session.members if n.startswith(f"{name}:")] if name == "build" else steps
+    members = [n for n in session.names.groups if n.startswith(f"{name}:")] if name == "build" else steps
     return Task(name, None, task_dep=members, has_subtask=True, doc=f"{_DOC.get(name, name)} of every project")
 
 

@@ -16,6 +16,9 @@ from buildlib.steps.slices import Memo
 if TYPE_CHECKING:
     from buildlib.tasks.session import Session
 
+PACKAGE = os.path.dirname(buildlib.__file__)
+"""The engine's own code."""
+
 
 def remember(session: "Session", default: tuple[str, ...]) -> None:
     """Write the indexes. Failing to is no error: they only save time."""
@@ -23,10 +26,10 @@ def remember(session: "Session", default: tuple[str, ...]) -> None:
         quick = _carried(session, session.proof.quick) if session.proof else _quick(session, default)
         if session.whole:
             _keep_only_present(session)
-            index.save_memory({"tree": session.tree.memory}, index.TREE)
+            index.save_memory({"tree": session.tree.memory}, index.TREE, PACKAGE)
         if not session.proof:
             known = {"workspace": session.workspace, "projects": session._projects, "slices": _slices(session)}
-            index.save_memory({**known, "common": quick.common}, index.WORKSPACE)
+            index.save_memory({**known, "common": quick.common}, index.WORKSPACE, PACKAGE)
         index.save_quick(quick)
     except OSError:
         index.drop_quick()
@@ -48,7 +51,7 @@ def _slices(session: "Session") -> Memo:
 
 
 def _quick(session: "Session", default: tuple[str, ...]) -> index.Quick:
-    quick = index.Quick(_common(session), {}, {}, session.members, {}, default, index.inode(index.RECORDS))
+    quick = index.Quick(_common(session), {}, {}, session.names.groups, {}, default, index.inode(index.RECORDS))
     return _with_plan(session, quick)
 
 
@@ -119,7 +122,6 @@ def _common(session: "Session") -> index.Watch:
     tree = session.tree
     paths = {*session.workspace.looked, *tree.watch, *(p.pyproject for p in session.workspace.projects.values())}
     paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
-    own = os.path.dirname(buildlib.__file__)
-    code = [os.path.join(own, room, n) for room in ("steps", "execute") for n in sorted(os.listdir(os.path.join(own, room))) if n.endswith(".py")]
+    code = index.modules(PACKAGE)
     watched = [*sorted(paths), *code]
     return index.watch((*watched, *tree.memory.base), (*_signatures(session, watched), *tree.memory.base.values()))

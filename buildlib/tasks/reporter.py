@@ -107,4 +107,4 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
         self.session.log.step(task=name, word=word, reason=reason, seconds=round(seconds, 3), outputs=made)
 
     def _is_step(self, task: Any) -> bool:
-        return self.session is not None and task.name in self.session.names
+        return self.session is not None and task.name in self.session.names.steps

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ from buildlib.tasks import said
 from buildlib.tasks.database import Database, Records
 from buildlib.tasks.lock import Lock
 from buildlib.tasks.log import Log
+from buildlib.tasks.names import ALL, Names
+from buildlib.tasks.remember import PACKAGE, remember
 from buildlib.workspace.graph import checked
 from buildlib.workspace.model import Problem, Workspace
 from buildlib.workspace.read import read_workspace
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 TMP = ".buildlib/tmp"
 FEW = 100
 """Steps to plan below which the memory of the tree is not worth loading."""
-
-ALL = "build"
-"""The task that a bare `doit` stands for."""
 
 
 class Session:
@@ -80,11 +78,11 @@ class Session:
             self._read_workspace()
 
     def _read_workspace(self) -> None:
-        kept = index.load_memory(index.WORKSPACE)
+        kept = index.load_memory(index.WORKSPACE, PACKAGE)
         self.proven = self._proven(kept)
         few = self.proof is not None and len(self.proof.steps) - len(self.proven) <= FEW
         # What little has to be read again for a few steps costs less than loading what is known of all files.
-        memory = None if few else index.load_memory(index.TREE).get("tree")
+        memory = None if few else index.load_memory(index.TREE, PACKAGE).get("tree")
         self.whole = not few
         self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
         self._projects = kept.get("projects", {})
@@ -110,53 +108,22 @@ class Session:
     # -- names
 
     @cached_property
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return the verb and the project of every step, by step name, upstream verbs first."""
+    def names(self) -> Names:
+        """Return the names of all steps."""
         if self.proof is not None:
-            return {name: tuple(name.split(":", 1)) for name in self.proof.quick.members[ALL]}  # type: ignore[misc]
-        projects = self.workspace.projects.values()
-        return {f"{v.VERB}:{p.name}": (v.VERB, p.name) for v in verbs() for p in projects if v.applies(p, self.facts)}
+            return Names(self.proof.quick.members[ALL], self.workspace.projects)
+        return Names.of(self.facts)
 
-    @cached_property
-    def members(self) -> dict[str, tuple[str, ...]]:
-        """Return the steps that each name stands for which is no step itself: `build`, `build:PROJECT`, each verb."""
-        groups: dict[str, list[str]] = {ALL: list(self.names)}
-        for name, (verb_name, project) in self.names.items():
-            groups.setdefault(verb_name, []).append(name)
-            groups.setdefault(f"{ALL}:{project}", []).append(name)
-        return {name: tuple(steps) for name, steps in groups.items()}
-
-    def resolve(self, name: str) -> tuple[str, ...]:
-        """Return the steps that a word of the command line stands for: a task, a group, a wildcard, a target; none if it is neither."""
-        if name in self.names:
-            return (name,)
-        if name in self.members:
-            return self.members[name]
-        if "*" in name:
-            return tuple(s for n in (*self.names, *self.members) if fnmatchcase(n, name) for s in self.resolve(n))
-        return self._makers(name)
-
-    def _makers(self, path: str) -> tuple[str, ...]:
-        """Return the step that makes the file at `path`: as recorded, else by the place it lies in."""
-        path = os.path.normpath(path)
-        recorded = [n for n, r in self.records.items() if n in self.names and any(o.path == path for o in r.outputs)]
-        if recorded:
-            return tuple(recorded)
-        folder, name = os.path.split(path)
-        for step, (verb_name, project) in self.names.items():
-            found = verb(verb_name).paths(self.workspace.projects[project], name)
-            inner = verb(verb_name).paths(self.workspace.projects[project], f"deps/{name}")
-            wheel_fits = name.startswith(f"{project.replace('-', '_')}-") or folder.endswith("/deps")
-            if path in (*found, *inner) and (not name.endswith(".whl") or wheel_fits):
-                return (step,)
-        return ()
+    def resolve(self, word: str) -> tuple[str, ...]:
+        """Return the steps that a word of the command line stands for; none if it means nothing of ours."""
+        return self.names.resolve(word, self.records)
 
     # -- steps
 
     def step(self, name: str) -> Step:
         """Return the step called `name`, described once."""
         if name not in self._steps:
-            verb_name, project = self.names[name]
+            verb_name, project = self.names.steps[name]
             self._steps[name] = verb(verb_name).describe(self.workspace.projects[project], self.facts)
         return self._steps[name]
 
@@ -179,7 +146,7 @@ class Session:
 
     def _list_projects(self, asked: Iterable[str]) -> None:
         """List the files of all projects that `asked` reach in one go: one call of git, not one each."""
-        names = {self.names[n][1] for n in asked}
+        names = {self.names.steps[n][1] for n in asked}
         if len(names) < len(self.workspace.projects):
             names |= {d for n in names for d in self.facts.closure(n) if f"wheel:{d}" not in self.proven}
         names = {n for n in names if f"wheel:{n}" not in self.proven}
@@ -335,8 +302,6 @@ class Session:
             workshop.executor.close()
         self.database.close()
         if self._read and self.acts:
-            from buildlib.tasks.remember import remember
-
             remember(self, default)
         self.lock.release()
 
@@ -355,16 +320,13 @@ def _code() -> dict[str, str]:
     """Return a digest of the engine's own code for each verb: what was made by other code is made again."""
     import hashlib
 
-    import buildlib
-
-    root = os.path.dirname(buildlib.__file__)
     shared = ("steps/publish.py", "execute/action.py", "execute/hook.py", "execute/stage.py")
-    own = {"wheel": ("steps/wheel.py", "steps/normalise.py", *shared), "image": ("steps/image.py", "image/context.py", *shared)}
+    own = {"wheel": ("steps/wheel.py", "steps/normalise.py"), "image": ("steps/image.py", "image/context.py")}
     found = {}
     for v in verbs():
         digest = hashlib.sha256()
-        for name in own.get(v.VERB, (f"steps/{v.VERB}.py", *shared)):
-            with open(os.path.join(root, name), "rb") as file:
+        for name in (*own.get(v.VERB, (f"steps/{v.VERB}.py",)), *shared):
+            with open(os.path.join(PACKAGE, name), "rb") as file:
                 digest.update(file.read())
         found[v.VERB] = digest.hexdigest()[:16]
     return found
