@@ -1,11 +1,12 @@
 """Configuration: the `[tool.buildlib]` tables of the root and of each project, checked once, here.
 
-An unknown key is an error that names the nearest known one. Knows keys, types and defaults. Does not know files or projects.
+An unknown key is an error that names the nearest known one. Knows keys, types and defaults. Does not know files or
+projects.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_origin
 
 from buildlib.errors import BuildlibError
 
@@ -16,7 +17,7 @@ class ImageConfig:
 
     Attributes:
         base: what an assembled image stands on (`"host"` or a reference).
-        python: Python of the image, `3.12` or `3.12.4`; empty: `.python-version`, else the tool's own where requires-python allows it.
+        python: Python of the image, `3.12` or `3.12.4`; empty: `.python-version`, else the tool's own.
         platforms: OCI `os/architecture` words.
         registry, tags: where and under which names images are pushed.
         files: extra files of an assembled image, source → destination.
@@ -66,7 +67,7 @@ def read_root(table: Mapping[str, Any], place: str) -> RootConfig:
 
 
 def read_project(table: Mapping[str, Any], place: str, root: RootConfig) -> ProjectConfig:
-    """Check a project's `[tool.buildlib]`, on top of the root's image settings. Raises `BuildlibError`, naming the key."""
+    """Check a project's `[tool.buildlib]`, on top of the root's image settings. Raises `BuildlibError` with the key."""
     values = _checked(ProjectConfig, table, place, "tool.buildlib")
     return ProjectConfig(image=_image(root.image, values.pop("image", {}), place), **values)
 
@@ -82,19 +83,21 @@ def _checked(kind: type, table: Mapping[str, Any], place: str, where: str) -> di
     for key in table:
         if key not in known:
             raise unknown_key(place, f"{where}.{key}", key, list(known))
-    return {key: _typed(str(known[key].type), value, place, f"{where}.{key}") for key, value in table.items()}
+    return {key: _typed(known[key].type, value, place, f"{where}.{key}") for key, value in table.items()}
 
 
-def _typed(kind: str, value: Any, place: str, where: str) -> Any:
-    if kind.startswith("tuple"):
+def _typed(kind: Any, value: Any, place: str, where: str) -> Any:
+    """Return `value` as its field has it: a tuple, a table or a string; a table of our own is checked by its reader."""
+    wanted = get_origin(kind) or kind
+    if wanted is tuple:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise _wrong(place, where, 'a list of strings, such as ["a", "b"]')
         return tuple(value)
-    if kind.startswith("Mapping"):
+    if wanted is Mapping:
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
             raise _wrong(place, where, "a table of strings")
         return dict(value)
-    if kind == "str" and not isinstance(value, str):
+    if wanted is str and not isinstance(value, str):
         raise _wrong(place, where, "a string")
     return value
 

@@ -185,7 +185,7 @@ def _parsed(text: str, place: str) -> Dependency:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise BuildlibError(place, f"{text!r} is no valid requirement", "write it as PEP 508 says") from None
-    return Dependency(_normal(requirement.name), tuple(sorted(requirement.extras)), str(requirement.marker or ""))
+    return Dependency(_normal(requirement.name), tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or ""))
 
 
 def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Dependency, bool]]:
