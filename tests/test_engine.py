@@ -191,3 +191,31 @@ def test_a_plan_says_what_the_run_then_does(chain: World) -> None:
     assert planned[0]["reason"] == "libs/base/base/__init__.py changed" and "wheel base" in planned[1]["reason"]
     assert chain.good().ran == ["stage:svc", "wheel:base"]
     assert json.loads(chain.good("plan", "--json").out) == []
+
+
+def test_an_input_named_by_a_glob_is_seen_even_if_it_appears_after_a_build_of_something_else(world: World) -> None:
+    world.library("other")
+    world.library("base", extra='[tool.buildlib]\ninputs = ["schema/*.json"]\n')
+    world.write(".gitignore", ".buildlib/\ndist/\n__pycache__/\nschema/\n")
+    world.write("libs/base/schema/a.json", "{}")
+    world.good("build:other")
+    assert world.good().ran == ["wheel:base"]
+    world.write("libs/base/schema/b.json", "{}")
+    run = world.good()
+    assert run.ran == ["wheel:base"] and run.reason("wheel:base") == "libs/base/schema/b.json added"
+
+
+def test_a_file_in_a_directory_that_was_empty_is_seen(chain: World) -> None:
+    chain.path("libs/base/base/deep/er").mkdir(parents=True)
+    assert chain.good().ran == []
+    chain.write("libs/base/base/deep/er/new.py", "x = 1\n")
+    assert chain.good().ran == ["stage:svc", "wheel:base"]
+
+
+def test_what_was_not_asked_for_is_judged_afresh_when_it_is(chain: World) -> None:
+    chain.edit("libs/base/base/__init__.py", "base", "BASE")
+    chain.edit("libs/other/other/__init__.py", "other", "OTHER")
+    assert chain.good("build:base").ran == ["wheel:base"]
+    assert chain.good("build:other").ran == ["wheel:other"]
+    assert chain.good().ran == ["stage:svc"]
+    assert chain.good().ran == []

@@ -51,7 +51,8 @@ class WorkingTree:
         self._git: Git | None = None
         self._listings: dict[str, tuple[str, ...]] = {}
         self._ready = False
-        self.watch: set[str] = set()  # directories in which a new match of a glob may appear
+        self.seen: dict[str, int] = {}
+        """Directories whose content mattered since this was last emptied, and their signatures: a new file shows there."""
 
     def entry(self, path: str) -> Entry | None:
         """Return the file or link at `path`; None where there is none (or a directory, a socket, …)."""
@@ -106,7 +107,7 @@ class WorkingTree:
 
         names = glob.glob(pattern, root_dir=self.root, recursive=True, include_hidden=True)
         fixed = pattern.partition("*")[0].rpartition("/")[0]
-        self.watch |= {here or "." for here, _, _ in walk(self.root, fixed)}
+        self.seen.update((here or ".", self.signature(here or ".")) for here, _, _ in walk(self.root, fixed))
         return tuple(sorted(n for n in names if self.entry(n) is not None))
 
     def listings(self, directories: Iterable[str], nested: Collection[str]) -> Mapping[str, tuple[str, ...]]:
@@ -119,12 +120,10 @@ class WorkingTree:
             stale = [d for d in fresh if not self._remembered(d, inner[d])]
             if stale:
                 self._list(stale, inner)
+        for directory in wanted:
+            _, folders, signatures, _ = self.memory.listings[directory]
+            self.seen.update(zip(folders, signatures, strict=True))
         return {d: self._listings[d] for d in wanted}
-
-    def watched(self, directory: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return what the listing of `directory` depends on, as paths and their signatures."""
-        _, paths, signatures, _ = self.memory.listings[directory]
-        return paths, signatures
 
     # -- files
 

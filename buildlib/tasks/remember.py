@@ -91,16 +91,13 @@ def _clean(session: "Session") -> list[str]:
 
 
 def _groups(session: "Session", step: Step, record: Record) -> dict[str, index.Watch]:
-    """Return what `step` depends on, by group: its project's folder, single files, its outputs."""
-    project = session.workspace.projects[step.project]
-    groups = {f"outputs {step.name}": _watch(session, [o.path for o in record.outputs if not o.path.startswith("image:")])}
-    if step.verb == "wheel":
-        folders, signatures = session.tree.watched(project.path)
-        files = [path for path in step.files if path != project.pyproject]  # those of all projects are watched anyway
-        groups[f"project {project.name}"] = index.watch((*folders, *files), (*signatures, *_signatures(session, files)))
-    elif step.files:
-        groups[f"files {step.name}"] = _watch(session, step.files)
-    return groups
+    """Return what `step` depends on, by group: what it reads, and its outputs."""
+    folders, own = session.seen[step.name], session.workspace.projects[step.project].pyproject
+    files = [path for path in step.files if path != own]  # that is watched for all steps
+    return {
+        f"inputs {step.name}": index.watch((*folders, *files), (*folders.values(), *_signatures(session, files))),
+        f"outputs {step.name}": _watch(session, [o.path for o in record.outputs if not o.path.startswith("image:")]),
+    }
 
 
 def _watch(session: "Session", paths: Sequence[str]) -> index.Watch:
@@ -120,7 +117,7 @@ def _image(step: Step, record: Record) -> tuple[str, str, tuple[tuple[str, str],
 def _common(session: "Session") -> index.Watch:
     """Return what every step depends on: configuration, where projects may appear, git's index, the engine's own code."""
     tree = session.tree
-    paths = {*session.workspace.looked, *tree.watch, *(p.pyproject for p in session.workspace.projects.values())}
+    paths = {*session.workspace.looked, *(p.pyproject for p in session.workspace.projects.values())}
     paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
     code = index.modules(PACKAGE)
     watched = [*sorted(paths), *code]

@@ -61,6 +61,7 @@ class Session:
         self.ended: dict[str, str] = {}
         self.active: set[str] = set()
         self.stream: Callable[[str], None] | None = None
+        self.seen: dict[str, dict[str, int]] = {}  # directories that each step was described from
         self._steps: dict[str, Step] = {}
         self._engine: "EngineState | None" = None
         self._read = False
@@ -124,7 +125,9 @@ class Session:
         """Return the step called `name`, described once."""
         if name not in self._steps:
             verb_name, project = self.names.steps[name]
+            self.tree.seen = {}
             self._steps[name] = verb(verb_name).describe(self.workspace.projects[project], self.facts)
+            self.seen[name] = self.tree.seen
         return self._steps[name]
 
     def closure(self, asked: Iterable[str]) -> list[Step]:
