@@ -7,6 +7,7 @@ docker package, whose import alone takes longer than a whole no-op build.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     import socket
 
 TIMEOUT = 4.0  # seconds, for the whole answer
+SHORT_ID = re.compile("[0-9a-f]{4,64}")
 # HTTP/1.0 asks for one plain body and a closed connection: no chunks, and no http.client, whose import costs as much
 # as a third of `doit --version`. Any version of the API answers an address without a version in it.
 REQUEST = b"GET /images/json HTTP/1.0\r\nHost: docker\r\nAccept: application/json\r\n\r\n"
 
 
-@dataclass(frozen=True)
+@dataclass
 class EngineState:
-    """What an engine said.
+    """What an engine said when it was asked last.
 
     Attributes:
         reachable: whether an engine answered.
@@ -39,10 +41,19 @@ class EngineState:
     ids: frozenset[str] = frozenset()
 
     def find(self, reference: str) -> str | None:
-        """The id behind a reference as a person writes it: `python`, `docker.io/library/python:3.12`, an id."""
+        """The id behind a reference as a person writes it: `python`, `docker.io/library/python`, an id, a short id."""
         if reference in self.ids:
             return reference
-        return self.images.get(familiar(reference))
+        named = self.images.get(familiar(reference))
+        return named or (self._by_short_id(reference) if SHORT_ID.fullmatch(reference) else None)
+
+    def update(self, later: EngineState) -> None:
+        """Take what the engine said later: an image was pulled since, a name given to another."""
+        self.reachable, self.why, self.images, self.ids = later.reachable, later.why, later.images, later.ids
+
+    def _by_short_id(self, begin: str) -> str | None:
+        found = [image for image in self.ids if image.removeprefix("sha256:").startswith(begin)]
+        return found[0] if len(found) == 1 else None
 
 
 def familiar(reference: str) -> str:

@@ -4,6 +4,7 @@ Knows records and the engine. Does not know doit.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 
 from buildlib.errors import BuildlibError
@@ -32,7 +33,8 @@ def clean(session: Session, name: str, dryrun: bool) -> Iterator[str]:
 
 
 def _paths(record: Record) -> list[str]:
-    return sorted({path for path in (*(o.path for o in record.outputs), *record.intent) if not path.startswith("image:")})
+    every = {*(output.path for output in record.outputs), *record.intent}
+    return sorted(path for path in every if not path.startswith("image:"))
 
 
 def _clean_image(name: str, output: Output, dryrun: bool) -> Iterator[str]:
@@ -43,4 +45,5 @@ def _clean_image(name: str, output: Output, dryrun: bool) -> Iterator[str]:
         if dryrun or remove_tag(find_endpoint(os.environ), output.name, output.sha256):
             yield f"{name} - removing {output.name} from the engine"
     except BuildlibError as error:
-        said.err(f"warning: {error}")
+        # doit swallows what a cleaning action writes to sys.stderr.
+        said.out(f"warning: {error}", sys.__stderr__)

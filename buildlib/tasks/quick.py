@@ -73,10 +73,14 @@ def _left_behind() -> bool:
 
 def _engine_as_before(images: list[tuple[str, str, tuple[tuple[str, str], ...]]], skipped: set[str], bare: bool) -> bool:
     """Return whether the engine has `images` and what they stand on, or, if some were skipped for want of it, is still away."""
+    from buildlib.errors import BuildlibError
     from buildlib.image.endpoint import find_endpoint
     from buildlib.image.engine import inspect_engine
 
-    state = inspect_engine(find_endpoint(os.environ))
+    try:
+        state = inspect_engine(find_endpoint(os.environ))
+    except BuildlibError:  # what names the engine is wrong: the image's step will say so
+        return False
     if not state.reachable:
         return not images and bare and not os.environ.get("CI")
     wanted = [pair for tag, image, bases in images for pair in ((tag, image), *bases)]
