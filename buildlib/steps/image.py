@@ -1,7 +1,7 @@
 """`image` of a service with a Dockerfile: built by the engine from the stage's manifest, tagged `SERVICE:latest`.
 
-Knows what such an image depends on: Dockerfile, arguments, target, the stage, and base images (as the engine has them, or
-made here by another service's `image`). Does not know how to talk to an engine (that is `image/`).
+Knows what such an image depends on: Dockerfile, arguments, target, the stage, and base images (as the engine has them,
+or made here by another service's `image`). Does not know how to talk to an engine (that is `image/`).
 """
 
 import hashlib
