@@ -28,9 +28,9 @@ class DockerEngine:
     host: str
     client: Any
 
-    def run(self, image: str, *command: str) -> str:
+    def run(self, image: str, *command: str, entrypoint: str | None = None) -> str:
         """Run a container to its end and give its output; a non-zero exit is an error with the output."""
-        made = self.client.create_container(image, list(command) or None)["Id"]
+        made = self.client.create_container(image, list(command) or None, entrypoint=entrypoint)["Id"]
         try:
             self.client.start(made)
             status = self.client.wait(made)["StatusCode"]

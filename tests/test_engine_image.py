@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -568,3 +569,66 @@ def test_a_build_that_is_ended_in_the_middle_leaves_nothing_and_the_next_is_righ
     assert images.id("svc:latest") != before
     assert not any(world.path(".buildlib/tmp").glob("*"))
     assert world.good().ran == []
+
+
+# -- the sample workspace
+
+HEALTH = """
+import sys, time, urllib.error, urllib.request
+for _ in range(200):
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:8000/health", timeout=2) as answer:
+            print(answer.status)
+            sys.exit()
+    except urllib.error.URLError:
+        time.sleep(0.05)
+sys.exit("no answer")
+"""
+
+
+def _doit(root: Path, cache: Path, host: str, *words: str) -> str:
+    """Run doit in a clone of this repository; return what it said."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "DOCKER_CONTEXT")}
+    environ = {**kept, "BUILDLIB_CACHE": str(cache), "BUILDLIB_STORE": "off", "DOCKER_HOST": host}
+    command = [sys.executable, "-m", "doit", *words]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _healthy(engine: DockerEngine, image: str) -> str:
+    """Start a container, ask its service how it is from within, and end it."""
+    client = engine.client
+    made = client.create_container(image)["Id"]
+    try:
+        client.start(made)
+        asked = client.exec_create(made, ["python", "-c", HEALTH])["Id"]
+        return str(client.exec_start(asked).decode())
+    finally:
+        client.remove_container(made, force=True)
+
+
+@pytest.mark.slow
+def test_the_sample_services_build_on_another_base_and_one_answers(
+    docker_engine: DockerEngine, docker_base: str, tmp_path: Path, cache: Path
+) -> None:
+    root, services = tmp_path / "clone", ("svc-a", "svc-b", "svc-report")
+    subprocess.run(["git", "clone", "-q", str(Path(__file__).parent.parent), str(root)], check=True)
+    with (root / "pyproject.toml").open("a") as file:
+        file.write(f'\n[tool.buildlib.image]\nargs = {{ BASE = "{docker_base}" }}\n')
+    try:
+        said = _doit(root, cache, docker_engine.host)
+        made = {tuple(line.split()[1:3]) for line in said.splitlines() if line.startswith("image ")}
+        assert made == {(service, "built") for service in services}
+        assert _healthy(docker_engine, "svc-a:latest") == "200\n"
+        assert docker_engine.run("svc-report:latest").startswith("Usage:")
+        for service in services:
+            said = docker_engine.run(f"{service}:latest", "-m", "pip", "check", entrypoint="python")
+            assert "No broken requirements" in said
+        assert _doit(root, cache, docker_engine.host).startswith("0 built, ")
+        _doit(root, cache, docker_engine.host, "clean")
+        assert not any(docker_engine.client.images(f"{service}:latest") for service in services)
+    finally:
+        for service in services:
+            if docker_engine.client.images(f"{service}:latest"):
+                docker_engine.client.remove_image(f"{service}:latest", force=True)
