@@ -35,6 +35,7 @@ class Proxy:
 
     def __init__(self, address: Path, engine: str) -> None:
         self.connections = 0
+        self._open: list[socket.socket] = []
         self._engine, self._server = engine, socket.socket(socket.AF_UNIX)
         self._server.bind(str(address))
         self._server.listen()
@@ -45,6 +46,11 @@ class Proxy:
         """Answer no more."""
         self._server.close()
 
+    def cut(self) -> None:
+        """Break every connection, as an engine that dies does."""
+        for connection in self._open:
+            connection.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -54,6 +60,7 @@ class Proxy:
             self.connections += 1
             there = socket.socket(socket.AF_UNIX)
             there.connect(self._engine.removeprefix("unix://"))
+            self._open += [here]
             for source, sink in ((here, there), (there, here)):
                 threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
 
@@ -267,6 +274,19 @@ def test_a_new_base_under_the_same_name_makes_the_image_anew(images: Images) -> 
     assert images.world.good().ran == []
 
 
+def test_a_base_that_moves_while_the_build_runs_is_built_on_again(images: Images) -> None:
+    images.tag(images.base, "buildlib-test/moving:1")
+    moved = images.labelled("moved")
+    images.recipe(f"RUN sleep 3; echo {time.time_ns()}\n" + COPY, base="buildlib-test/moving:1")
+    process = images.world.start("image:svc")
+    _until_running(images.engine, process, "sleep 3")
+    images.tag(moved, "buildlib-test/moving:1")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert images.engine.client.inspect_image("svc:latest")["Config"]["Labels"]["value"] == "moved"
+    assert images.world.good("image:svc").ran == []
+
+
 def test_a_library_makes_stage_and_image_anew_but_a_wheel_of_the_same_bytes_does_not(images: Images) -> None:
     world = images.world
     world.good()
@@ -471,6 +491,19 @@ def test_a_failing_build_shows_the_whole_output_and_leaves_the_old_image(images:
     assert world.good().word("image:svc") in ("built", "unchanged")
 
 
+def test_an_engine_that_dies_in_the_middle_of_a_build_is_one_line(images: Images, proxy: Proxy) -> None:
+    images.recipe(f"RUN sleep 97; echo {time.time_ns()}\n")
+    process = images.world.start("image:svc")
+    _until_running(images.engine, process)
+    proxy.cut()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode not in (0, None)
+    assert err.splitlines()[-1].startswith("services/svc/Dockerfile: the connection to the engine broke")
+    _until_gone(images.engine)
+    images.recipe(COPY)
+    assert images.world.good("image:svc").word("image:svc") == "built"
+
+
 def test_a_base_that_is_nowhere_is_one_line(images: Images) -> None:
     images.recipe(COPY, base="127.0.0.1:1/nowhere:1")
     run = images.world.doit("image:svc")
@@ -532,9 +565,9 @@ def test_clean_without_an_engine_warns_and_cleans_the_rest(images: Images) -> No
 # -- kills
 
 
-def _until_sleeping(engine: DockerEngine, process: subprocess.Popen[Any]) -> None:
+def _until_running(engine: DockerEngine, process: subprocess.Popen[Any], command: str = "sleep 97") -> None:
     end = time.monotonic() + 60
-    while not any("sleep 97" in c["Command"] for c in engine.client.containers()):
+    while not any(command in c["Command"] for c in engine.client.containers()):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
 
@@ -556,7 +589,7 @@ def test_a_build_that_is_ended_in_the_middle_leaves_nothing_and_the_next_is_righ
     before = images.id("svc:latest")
     images.recipe(f"RUN sleep 97; echo {time.time_ns()}\n")
     process = world.start(*jobs, "image:svc")
-    _until_sleeping(images.engine, process)
+    _until_running(images.engine, process)
     began = time.monotonic()
     process.send_signal(sign)
     process.communicate(timeout=30)
