@@ -12,15 +12,15 @@ def main() -> int:
     """Run `doit` with the arguments of this process; return its exit code."""
     root = os.environ.pop("BUILDLIB_ROOT", "") or os.getcwd()
     here = os.path.relpath(os.getcwd(), root)
-    os.chdir(root)
     arguments = sys.argv[1:]
-    if not (inside := here not in (".",) and not here.startswith("..")):
-        said = _quick_answer(arguments)
-        if said:
-            print(said)
-            return 0
-    elif not _names_something(arguments):
+    inside = here != "." and not here.startswith("..")
+    if here != ".":
+        arguments = [_from_root(a, root) for a in arguments]
+    os.chdir(root)
+    if inside and not _names_something(arguments):
         arguments += _project_task(here)
+    elif _answered(arguments):
+        return 0
     sys.argv[0] = "doit"
     try:
         from doit.doit_cmd import DoitMain
@@ -28,9 +28,30 @@ def main() -> int:
         print(f"doit: {error.name} is not installed; install buildlib with its dependencies", file=sys.stderr)
         return 1
     DoitMain.BIN_NAME = "doit"
-    code = DoitMain().run(arguments)
-    del inside
-    return int(code or 0)
+    try:
+        doit = DoitMain()
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both
+        print(f"pyproject.toml: not valid TOML ({error}); mend the syntax", file=sys.stderr)
+        return 3
+    return int(doit.run(arguments) or 0)
+
+
+def _from_root(argument: str, root: str) -> str:
+    """Return the path of a file named from here as it is named from the root; anything else as it is."""
+    if argument.startswith("-") or "/" not in argument or not os.path.lexists(argument):
+        return argument
+    folder, name = os.path.split(argument)
+    return os.path.relpath(os.path.join(os.path.realpath(folder), name), root)
+
+
+def _answered(arguments: list[str]) -> bool:
+    """Return whether it was a no-op; then its summary is said."""
+    summary = _quick_answer(arguments)
+    if summary:
+        from buildlib.tasks import said
+
+        said.out(summary)
+    return bool(summary)
 
 
 def _quick_answer(arguments: list[str]) -> str:
@@ -56,8 +77,10 @@ def _only_jobs(arguments: list[str]) -> bool:
 def _names_something(arguments: list[str]) -> bool:
     """Return whether a command or task is among the arguments, besides options of `run` and their values."""
     values = {"-n", "-v", "-r", "-o", "-P", "--process", "--verbosity", "--reporter", "--output-file", "--parallel-type"}
+    values |= {"--failure-verbosity", "--db-file", "--backend", "--check_file_uptodate"}
     words = [a for before, a in zip(["", *arguments], arguments, strict=False) if before not in values]
-    return any(not a.startswith("-") for a in words) or bool({"--version", "--help"} & set(words))
+    named = any(not a.startswith("-") and "=" not in a for a in words)  # NAME=VALUE is a variable for `dodo.py`
+    return named or bool({"--version", "--help"} & set(words))
 
 
 def _project_task(here: str) -> list[str]:

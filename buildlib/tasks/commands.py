@@ -3,19 +3,21 @@
 Knows doit's command interface. Does not decide anything: it asks the session.
 """
 
+import io
 import json
 import os
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from doit.cmd_base import Command, DoitCmdBase
 from doit.cmd_clean import Clean as StockClean
 from doit.cmd_info import Info as StockInfo
 from doit.cmd_list import List as StockList
-from doit.exceptions import InvalidCommand
+from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from buildlib.errors import BuildlibError
-from buildlib.plan import CLEAN
+from buildlib.plan import CLEAN, MAY, WILL, Decision
 from buildlib.tasks import quick, said
 
 OPT_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print a list of JSON objects"}
@@ -25,6 +27,10 @@ class List(StockList):  # type: ignore[misc]  # doit has no type hints
     """doit's `list`: without `--all`, a line for each `build:PROJECT` and for each of the user's own tasks."""
 
     name = "list"
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Print the list in one go."""
+        return _in_one_go(self, super().execute, params, args)
 
     def _list_all(self, include_subtasks: bool) -> list[Any]:
         if include_subtasks:
@@ -38,10 +44,14 @@ class Info(StockInfo):  # type: ignore[misc]  # doit has no type hints
 
     name = "info"
 
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Print what is known of one task."""
+        return _in_one_go(self, super().execute, params, args)
+
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
-        known = {t.name for t in self.task_list}
-        if len(pos_args) == 1 and pos_args[0] not in known:
-            raise InvalidCommand(not_found=pos_args[0])
+        for task in self.task_list:
+            if task.name in pos_args and task.name in self.session.names.steps:
+                task.file_dep = sorted(map(said.plain, task.file_dep))  # doit keeps a set, in another order each time
         return super()._execute(pos_args, hide_status)  # type: ignore[no-any-return]
 
     @staticmethod
@@ -60,7 +70,17 @@ class Clean(StockClean):  # type: ignore[misc]  # doit has no type hints
         words = list(pos_args or ())
         names = [step for word in words for step in self.session.names.groups.get(word, (word,))]
         super()._execute(dryrun, cleandep, cleanall, cleanforget, names)
+        if cleanall or not (words or self.sel_tasks):
+            self._clean_vanished(dryrun)
         self.session.database.close()
+
+    def _clean_vanished(self, dryrun: bool) -> None:
+        """Remove what the steps of projects made that are gone from the workspace."""
+        from buildlib.tasks.clean import clean
+
+        for name in set(self.session.database.tasks()) - set(self.session.names.steps):
+            for line in clean(self.session, name, dryrun):
+                said.out(line)
 
 
 class DumpDB(Command):  # type: ignore[misc]  # doit has no type hints
@@ -81,7 +101,22 @@ class DumpDB(Command):  # type: ignore[misc]  # doit has no type hints
         return 0
 
 
-class Plan(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+class _OfBuildlib(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+    """A command of ours, which every repository has whose doit comes with buildlib: where it has no sense it says so."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run it where the tasks are ours."""
+        if not getattr(self.loader, "buildlib", False):
+            raise InvalidDodoFile(
+                f'pyproject.toml: [tool.doit] has no loader = "buildlib" in this directory; run doit {self.name} at the root of a workspace'
+            )
+        try:
+            return super().execute(params, args)  # type: ignore[no-any-return]
+        except BuildlibError as error:
+            raise InvalidCommand(str(error)) from None
+
+
+class Plan(_OfBuildlib):
     """What would run now, and why."""
 
     name = "plan"
@@ -91,30 +126,55 @@ class Plan(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
     cmd_options = (OPT_JSON,)
 
     def _execute(self, json: bool, pos_args: list[str]) -> int:  # noqa: A002  # doit names the parameter by the option
-        session = self.session
-        asked = pos_args or ["build"]
-        _check_names(session, asked)
-        decided = session.decide([s for word in asked for s in session.resolve(word)], bare=quick.is_bare(pos_args))
-        moving = [d for d in decided.values() if d.certainty != CLEAN]
+        from buildlib.tasks.loader import step_names, uses
+
+        words = pos_args or ["build"]
+        wanted = uses(self.user_tasks, words)
+        decided = self.session.decide(step_names(self.session, words, wanted), bare=quick.is_bare(pos_args))
+        moving = self._not_ignored([d for d in decided.values() if d.certainty != CLEAN])
+        moving += self._user_decisions(wanted, {d.task for d in moving})
         if json:
             _print_json([{"task": d.task, "certainty": d.certainty, "reason": d.reason} for d in moving])
             return 0
         width = max((len(d.task) for d in moving), default=0)
         for d in moving:
-            said.out(f"{d.task.replace(':', ' ', 1):<{width}}  {d.certainty:<4}  {d.reason}")
-        counts = {"will run": 0, "may run": 0} | _certainties(moving)
-        said.err(f"{counts['will run']} will run, {counts['may run']} may run, {len(decided) - len(moving)} up to date")
+            said.out(f"{d.task.replace(':', ' ', 1):<{width}}  {d.certainty:<4}  {said.plain(d.reason)}")
+        will = sum(d.certainty == WILL for d in moving)
+        still = sum(d.certainty == CLEAN for d in decided.values())
+        said.err(f"{will} will run, {len(moving) - will} may run, {still} up to date")
         return 0
 
+    def _not_ignored(self, moving: list[Decision]) -> list[Decision]:
+        """Leave out what `doit ignore` keeps from running, and what needs that."""
+        ignored: set[str] = set()
+        for d in moving:
+            if self.session.database.values(d.task).get("ignore:") or not ignored.isdisjoint(self.session.step(d.task).needs):
+                ignored.add(d.task)
+        return [d for d in moving if d.task not in ignored]
 
-def _certainties(moving: list[Any]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for decision in moving:
-        found[f"{decision.certainty} run"] = found.get(f"{decision.certainty} run", 0) + 1
-    return found
+    def _user_decisions(self, wanted: Mapping[str, Any], moving: Collection[str]) -> Iterator[Decision]:
+        """Decide about the user's own tasks as doit will: by their files, targets and `uptodate`."""
+        from buildlib.tasks.loader import steps_of
+
+        tasks = {task.name: task for task in self.task_list}
+        for name, task in wanted.items():
+            status = self.dep_manager.get_status(task, tasks, get_log=True)
+            above = [s for path in sorted(task.file_dep) for s in steps_of(self.session, path) if s in moving]
+            if task.actions and status.status != "up-to-date":
+                yield Decision(name, WILL, _first_reason(status.reasons))
+            elif task.actions and above:
+                yield Decision(name, MAY, f"after {above[0].replace(':', ' ', 1)}")
 
 
-class Why(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+def _first_reason(reasons: Mapping[str, Any]) -> str:
+    said_so = {"changed_file_dep": "changed", "added_file_dep": "added", "removed_file_dep": "removed", "missing_file_dep": "is missing", "missing_target": "is missing"}
+    for key, word in said_so.items():
+        if reasons.get(key):
+            return f"{min(reasons[key])} {word}"
+    return "it has nothing to be up to date by" if reasons.get("has_no_dependencies") else "its uptodate says so"
+
+
+class Why(_OfBuildlib):
     """Why a task last ran."""
 
     name = "why"
@@ -125,8 +185,7 @@ class Why(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
     def _execute(self, json: bool, pos_args: list[str]) -> int:  # noqa: A002  # doit names the parameter by the option
         if not pos_args:
             raise InvalidCommand("why needs a task; `doit list --all` shows them")
-        _check_names(self.session, pos_args)
-        names = [step for word in pos_args for step in self.session.resolve(word)]
+        names = [step for word in pos_args for step in self.session.resolve(word) or (word,)]
         found = [self._story(name) for name in dict.fromkeys(names)]
         if json:
             _print_json(found)
@@ -139,7 +198,8 @@ class Why(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
         record = self.session.records.get(name)
         last = self.session.log.last(name)
         if record is None and last is None:
-            return {"task": name, "reason": "it never ran", "word": "", "seconds": 0.0, "finished": None, "outputs": []}
+            reason = "a task of dodo.py, of which doit keeps no reason" if name in self.user_tasks else "it never ran"
+            return {"task": name, "reason": reason, "word": "", "seconds": 0.0, "finished": None, "outputs": []}
         if last is None and record is not None:
             last = {"reason": record.reason, "word": record.word, "seconds": record.seconds, "time": record.finished}
         last = last or {}
@@ -154,10 +214,10 @@ def _told(story: dict[str, Any]) -> str:
         return f"{name}  {story['reason']}"
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["finished"] or 0))
     made = f"  -> {', '.join(story['outputs'])}" if story["outputs"] else ""
-    return f"{name}  {story['word']}  {story['seconds']:.2f}s  {when}  {story['reason']}{made}"
+    return f"{name}  {story['word']}  {story['seconds']:.2f}s  {when}  {said.plain(story['reason'])}{made}"
 
 
-class Lock(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+class Lock(_OfBuildlib):
     """Pin the build requirements of all projects in `buildlib.lock`."""
 
     name = "lock"
@@ -190,10 +250,17 @@ class Lock(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
         return 0
 
 
-def _check_names(session: Any, words: list[str]) -> None:
-    for word in words:
-        if not session.resolve(word):
-            raise InvalidCommand(not_found=word)
+def _in_one_go(command: Any, execute: Callable[[Any, list[str]], int], params: Any, args: list[str]) -> int:
+    """Execute doit's own command; its text is written at once, and names that the terminal cannot show are escaped."""
+    command.outstream = io.StringIO()
+    try:
+        code = execute(params, args)
+        text = command.outstream.getvalue()
+        if text:
+            said.out(text.removesuffix("\n"))
+        return code
+    except BuildlibError as error:
+        raise InvalidCommand(str(error)) from None
 
 
 def _print_json(objects: list[dict[str, Any]]) -> None:

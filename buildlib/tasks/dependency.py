@@ -3,15 +3,17 @@
 Knows doit's interface and hands every question about a step to the session. Does not decide anything itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from doit.action import BaseAction
 from doit.dependency import Dependency, DependencyStatus
 from doit.exceptions import BaseFail, TaskFailed
+from doit.task import Task
 
 from buildlib.errors import BuildlibError
-from buildlib.plan import CLEAN
+from buildlib.plan import CLEAN, Decision, outputs_digest
 from buildlib.tasks import said
 from buildlib.tasks.session import Session
 
@@ -22,52 +24,99 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
     def __init__(self, session: Session, stock: Dependency) -> None:
         self.__dict__.update(stock.__dict__)
         self.session = session
+        self._looked: dict[str, Decision] = {}
+        self._stock_get, self._get = stock._get, self._get_any
+        self._stock_remove, self.remove = stock.remove, self._remove_any
+
+    def _members(self, name: str) -> tuple[str, ...]:
+        return self.session.names.groups.get(name, (name,))
+
+    def _get_any(self, name: str, key: str) -> Any:
+        """Return what `result_dep` compares of a step or a group: the digests of its outputs; else doit's own row."""
+        steps = [n for n in self._members(name) if n in self.session.names.steps]
+        if key != "result:" or not steps:
+            return self._stock_get(name, key)
+        return {n: outputs_digest(self.session.records[n].outputs) for n in steps if n in self.session.records}
+
+    def _remove_any(self, name: str) -> None:
+        """Forget a task; of a group, all its steps."""
+        for member in self._members(name):
+            self._stock_remove(member)
+
+    def ignore(self, task: Any) -> None:
+        """Mark a task to be ignored; of a group, all its steps."""
+        for member in self._members(task.name):
+            self._set(member, "ignore:", "1")
 
     def get_status(self, task: Any, tasks_dict: Any, get_log: bool = False) -> DependencyStatus:
         """Say whether `task` must run; a step that will is marked as running before it is dispatched."""
-        if task.name not in self.session.names.steps:
+        group = not self.session.acts and task.name in self.session.names.groups
+        if task.name not in self.session.names.steps and not group:
             return super().get_status(task, tasks_dict, get_log)
         status = DependencyStatus(get_log)
-        if get_log or not self.session.acts:
+        if not self.session.acts:
             self._describe(task.name, status)
             return status
         decision = self.session.settle(task.name)
         if decision.certainty != CLEAN:
+            # From here the reason is text for people and databases, whatever bytes the name of a file has.
+            decision = self.session.plan[task.name] = replace(decision, reason=said.plain(decision.reason))
             status.status = "run"
             self.session.database.begin(task.name, decision.reason)
         return status
 
     def _describe(self, name: str, status: DependencyStatus) -> None:
-        decision = self.session.decide([name], bare=True).get(name)
-        if decision is not None and decision.certainty != CLEAN:
+        if not self._looked:
+            self._looked = self.session.decide(list(self.session.names.steps), bare=True)
+        moving = [d for n in self._members(name) if (d := self._looked.get(n)) and d.certainty != CLEAN]
+        if moving:
             status.status = "run"
-            status.reasons["buildlib"] = [decision.reason]
+            status.reasons["buildlib"] = [d.reason if d.task == name else f"{d.task.replace(':', ' ', 1)}: {d.reason}" for d in moving]
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
         """Commit the record of a step (or doit's own of a user's task)."""
-        if task.name in self.session.names.steps:
-            self.session.commit(task.name)
-        else:
+        if task.name not in self.session.names.steps:
             super().save_success(task, result_hash)
+            return
+        record = self.session.commit(task.name)
+        made = [output.path for output in record.outputs]
+        self._ended(task.name, record.word, record.reason, record.seconds, made)
 
     def remove_success(self, task: Any) -> None:
         """Note a failure; a step that was only skipped keeps what its record proves."""
         if task.name not in self.session.names.steps:
-            super().remove_success(task)
+            self._stock_remove(task.name)  # of a group, that is nobody's record: its steps speak for themselves
         elif self.session.ended.get(task.name) == "failed":
             self.session.database.failed(task.name)
+            self._ended(task.name, "failed", self.session.plan[task.name].reason)
+        else:
+            self._ended(task.name, "skipped", culprit(self.session, task.name))
+
+    def _ended(self, name: str, word: str, reason: str, seconds: float = 0.0, outputs: Sequence[str] = ()) -> None:
+        self.session.ended[name] = word
+        self.session.log.step(task=name, word=word, reason=reason, seconds=round(seconds, 3), outputs=list(outputs))
 
     def get_values(self, task_name: str) -> dict[str, Any]:
         """Return what other tasks may ask of a step (`getargs`): the paths of its outputs by name."""
-        if task_name not in self.session.names.steps:
+        steps = [n for n in self._members(task_name) if n in self.session.names.steps]
+        if not steps:
             return super().get_values(task_name)  # type: ignore[no-any-return]
-        record = self.session.records.get(task_name)
-        return {"outputs": {o.name: o.path for o in record.outputs}} if record else {}
+        records = [self.session.records[n] for n in steps if n in self.session.records]
+        return {"outputs": {o.name: o.path for record in records for o in record.outputs}} if records else {}
 
     def get_value(self, task_id: str, key_name: str) -> Any:
         """Return one of `get_values`."""
-        values = self.get_values(task_id)
-        return values[key_name] if task_id in self.session.names.steps else super().get_value(task_id, key_name)
+        ours = task_id in self.session.names.steps or task_id in self.session.names.groups
+        return self.get_values(task_id)[key_name] if ours else super().get_value(task_id, key_name)
+
+
+def culprit(session: Session, name: str) -> str:
+    """Return why a step is skipped: which of those it needs failed or was skipped."""
+    for needed in session.step(name).needs:
+        word = session.ended.get(needed)
+        if word in ("failed", "skipped"):
+            return f"{needed.replace(':', ' ', 1)} {word}"
+    return "what it needs failed"
 
 
 class StepAction(BaseAction):  # type: ignore[misc]  # doit has no type hints
@@ -110,13 +159,16 @@ class StepFailed(TaskFailed):  # type: ignore[misc]  # doit has no type hints
         self.error = error
 
 
-def clean_action(session: Session, name: str) -> Callable[[bool], None]:
-    """Return doit's clean action of a step: remove what it made, and its record."""
+class StepTask(Task):  # type: ignore[misc]  # doit has no type hints
+    """The task of a step, as commands other than `run` see it."""
 
-    def clean(dryrun: bool) -> None:
-        from buildlib.tasks.clean import clean as clean_step
+    def __init__(self, session: Session, name: str, *arguments: Any, **settings: Any) -> None:
+        super().__init__(name, *arguments, **settings)
+        self.session = session
 
-        for line in clean_step(session, name, dryrun):
-            said.out(line)
+    def clean(self, outstream: Any, dryrun: bool) -> None:
+        """Remove what the step made, and its record; say what goes, and nothing where nothing does."""
+        from buildlib.tasks.clean import clean
 
-    return clean
+        for line in clean(self.session, self.name, dryrun):
+            said.out(line, outstream)

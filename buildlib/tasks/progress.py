@@ -3,9 +3,9 @@
 Knows names and counts of steps. Does not know what they do.
 """
 
-import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 APPEARS_AFTER = 1.0
@@ -38,6 +38,15 @@ class Progress:
             self._ended += 1
             self._update()
 
+    def above(self, write: Callable[[], None]) -> None:
+        """Call `write`, which says something on the terminal, while the bar is away."""
+        with self._guard:
+            if self._bar is not None:
+                self._bar.stop()
+            write()
+            if self._bar is not None:
+                self._bar.start()
+
     def close(self) -> None:
         """Take the bar away."""
         self._timer.cancel()
@@ -53,7 +62,7 @@ class Progress:
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         with self._guard:
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
             self._task = self._bar.add_task("", total=self._total)
             self._update()
             self._bar.start()

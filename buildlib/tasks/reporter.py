@@ -5,7 +5,7 @@ Knows doit's reporter interface and the words of `said`. The user's own tasks ar
 
 from typing import Any
 
-from doit.exceptions import BaseFail, UnmetDependency
+from doit.exceptions import BaseFail, TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from buildlib.tasks import said
@@ -22,20 +22,27 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
         """Note the columns, and say what is skipped for want of an engine and was not said before."""
         super().initialize(tasks, selected_tasks)
         self.session = self.engine.session
+        self.engine.erred = False
         names = [*self.session.runnable(), *self.session.refused] if self.session else []
         self.width = max((len(name) for name in names), default=0)
         self.colour = said.coloured(self.outstream)
         self.progress: Any = None
         if self.session:
             self._say_refused()
-            self.progress = self.engine.progress(len(self.session.runnable()))
+            others = any(t.actions and not self._is_step(t) for t in tasks.values())  # they write what they like
+            self.progress = None if others else self.engine.progress(len(self.session.runnable()))
 
     def _say_refused(self) -> None:
         for name, why in self.session.refused.items():
-            record = self.session.records.get(name)
-            if record is None or record.word != "skipped":
-                self.session.database.skipped(name, why)
-                self._line(name, "skipped", 0.0, why)
+            self._skip(name, why)
+
+    def _skip(self, name: str, why: str) -> None:
+        """Say that a step is skipped, and why; what is skipped again is only counted."""
+        record = self.session.records.get(name)
+        if record is None or (record.word, record.reason) != ("skipped", why):
+            self.session.database.skipped(name, why)
+            self._line(name, "skipped", 0.0, why)
+            self.session.log.step(task=name, word="skipped", reason=why, seconds=0.0, outputs=[])
 
     def execute_task(self, task: Any) -> None:
         """Show that a task began (on a terminal's progress bar; the user's as doit does)."""
@@ -48,27 +55,23 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
         """Say what happened to a step, and why; its record is committed."""
         if self._is_step(task):
             record = self.session.records[task.name]
-            self.session.ended[task.name] = record.word
             self._end(task.name, record.word, record.seconds, record.reason)
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """Say that a step failed, and its error on stderr; or that it was skipped, and which other failed."""
+        if not isinstance(fail, (TaskFailed, UnmetDependency)):
+            self.engine.erred = True
         if not self._is_step(task):
-            super().add_failure(task, fail)
+            if task.actions or not isinstance(fail, UnmetDependency):  # else a group: its steps have their lines
+                self.session.ended[task.name] = "skipped" if isinstance(fail, UnmetDependency) else "failed"
+                super().add_failure(task, fail)
         elif isinstance(fail, UnmetDependency):
-            self.session.ended[task.name] = "skipped"
-            self._end(task.name, "skipped", 0.0, self._culprit(task.name))
+            from buildlib.tasks.dependency import culprit
+
+            self._end(task.name, "skipped", 0.0, culprit(self.session, task.name))
         else:
-            self.session.ended[task.name] = "failed"
             self._end(task.name, "failed", 0.0, self.session.plan[task.name].reason)
             self._error(task.name, fail)
-
-    def _culprit(self, name: str) -> str:
-        for needed in self.session.step(name).needs:
-            word = self.session.ended.get(needed)
-            if word in ("failed", "skipped"):
-                return f"{needed.replace(':', ' ', 1)} {word}"
-        return "what it needs failed"
 
     def _error(self, name: str, fail: BaseFail) -> None:
         error = getattr(fail, "error", None)
@@ -86,14 +89,29 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
         if not self._is_step(task) and task.actions:
             super().skip_uptodate(task)
 
+    def runtime_error(self, msg: str) -> None:
+        """Keep an error of doit's own for the end of the run."""
+        self.engine.erred = True
+        super().runtime_error(msg)
+
+    def skip_ignore(self, task: Any) -> None:
+        """Say that a step is ignored (`doit ignore`), or that one it needs is."""
+        if self._is_step(task):
+            own = self.session.database.values(task.name).get("ignore:")
+            self.session.ended[task.name] = "skipped"
+            self._skip(task.name, f"ignored until `doit forget {task.name}`" if own else "what it needs is ignored")
+        elif task.actions:
+            super().skip_ignore(task)
+
     def complete_run(self) -> None:
         """Say the summary; a failed run has one too."""
         progress = getattr(self, "progress", None)
         if progress:
             progress.close()
-        self.engine.summarise(self.outstream)
-        if not self.session or self.failures or self.runtime_errors:
-            super().complete_run()
+        super().complete_run()
+        counts = self.engine.counts()
+        if counts is not None:
+            said.out(said.summary(counts, self.engine.seconds()), self.outstream)
 
     def _end(self, name: str, word: str, seconds: float, reason: str) -> None:
         if self.progress:
@@ -101,10 +119,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
         self._line(name, word, seconds, reason)
 
     def _line(self, name: str, word: str, seconds: float, reason: str) -> None:
-        said.out(said.step_line(name, word, seconds, reason, self.width, self.colour), self.outstream)
-        record = self.session.records.get(name)
-        made = [o.path for o in record.outputs] if record and word not in ("failed", "skipped") else []
-        self.session.log.step(task=name, word=word, reason=reason, seconds=round(seconds, 3), outputs=made)
+        line = said.step_line(name, word, seconds, reason, self.width, self.colour)
+        if self.progress:
+            self.progress.above(lambda: said.out(line, self.outstream))
+        else:
+            said.out(line, self.outstream)
 
     def _is_step(self, task: Any) -> bool:
         return self.session is not None and task.name in self.session.names.steps

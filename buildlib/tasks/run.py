@@ -12,6 +12,7 @@ from typing import Any
 
 from doit.cmd_run import Run as StockRun
 
+from buildlib.errors import BuildlibError
 from buildlib.tasks import quick, said
 from buildlib.tasks.reporter import Reporter
 
@@ -20,16 +21,21 @@ class Engine:
     """What one run knows of itself.
 
     Attributes:
-        always: `-a` was given. answered: the counts, where the quick index answered. session: else, once planned.
-        said: errors already shown.
+        answered: the counts, where the quick index answered. session: else, once planned.
+        said: errors already shown. erred: whether anything but a task's own failure went wrong; None if the reporter is not ours.
     """
 
     def __init__(self, params: Any) -> None:
         self.params = params
-        self.always = bool(params.get("always"))
         self.answered: dict[str, int] | None = None
         self.session: Any = None
         self.said: set[str] = set()
+        self.erred: bool | None = None
+
+    @property
+    def always(self) -> bool:
+        """Return whether what is asked for runs whatever its state: `-a`, or `always` in `DOIT_CONFIG`."""
+        return bool(self.params.get("always"))
 
     def choose_jobs(self, runnable: int, user_tasks: bool) -> None:
         """Choose how many steps run at once where `-n` does not say; the user's own tasks run one by one, as doit's do."""
@@ -46,15 +52,20 @@ class Engine:
 
         return Progress(total)
 
-    def summarise(self, stream: Any) -> None:
-        """Say the last line of the run."""
-        counts = self.answered if self.answered is not None else self.session.counts() if self.session else None
-        if counts is None:
-            return
-        seconds = time.perf_counter() - quick.STARTED
-        said.out(said.summary(counts, seconds), stream)
-        if self.session:
-            self.session.log.end({k: v for k, v in counts.items() if v}, seconds)
+    def counts(self) -> dict[str, int] | None:
+        """Return how many steps ended how; None if the run did not come so far."""
+        if self.answered is not None:
+            return self.answered
+        return self.session.counts() if self.session else None
+
+    def seconds(self) -> float:
+        """Return how long the run took so far."""
+        return time.perf_counter() - quick.STARTED
+
+    def close(self, default: tuple[str, ...]) -> None:
+        """Note the end of the run in the log, keep what the next one needs, release the lock."""
+        self.session.log.end({word: n for word, n in self.session.counts().items() if n}, self.seconds())
+        self.session.close(default)
 
 
 class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
@@ -65,22 +76,23 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
     def execute(self, params: Any, args: list[str]) -> int:
         """Run what `args` name. Ctrl-C and SIGTERM end the children, keep what finished, and leave no temporary file."""
         self.engine = Reporter.engine = Engine(params)
-        self._set_verbosity(params)
         signal.signal(signal.SIGTERM, _terminated)
         code = 0
         try:
             code = super().execute(params, args)
+            if code == 2 and self.engine.erred is False:
+                code = 1  # doit takes the group of a failed task for an error
         except KeyboardInterrupt as interrupt:
             code = 143 if str(interrupt) == "terminated" else 130
-            self._stop()
+            self._stop("interrupted; what had finished is kept")
+        except BuildlibError as error:  # what all steps need is broken: the database, the lock
+            code = 1
+            self._stop(str(error))
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is short and must not be cut
             if self.engine.session is not None:
-                self.engine.session.close(self._default())
+                self.engine.close(self._default())
         return code
-
-    def _set_verbosity(self, params: Any) -> None:
-        self._streams = params.get("verbosity") == 2
 
     def _default(self) -> tuple[str, ...]:
         """Return what a bare `doit` stands for, if that does not depend on code in `dodo.py`."""
@@ -90,11 +102,11 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
         plain = not any(n.startswith("task_") or hasattr(self.loader.namespace[n], "create_doit_tasks") for n in own)
         return ("build",) if plain and not self.loader.namespace.get("DOIT_CONFIG", DOIT_CONFIG) else ()
 
-    def _stop(self) -> None:
+    def _stop(self, why: str) -> None:
         session = self.engine.session
         if session is not None:
             session.stop()
-        said.err("interrupted; what had finished is kept")
+        said.err(why)
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

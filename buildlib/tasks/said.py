@@ -26,7 +26,12 @@ def summary(counts: dict[str, int], seconds: float) -> str:
 def step_line(task: str, word: str, seconds: float, reason: str, width: int, colour: bool) -> str:
     """Return the line of one step: `wheel telemetry  built  0.05s  libs/telemetry/telemetry/log.py changed`."""
     shown = f"\033[{_COLOURS[word]}m{word}\033[0m" if colour and word in _COLOURS else word
-    return f"{task.replace(':', ' ', 1):<{width}}  {shown}{' ' * (9 - len(word))}  {seconds:.2f}s  {reason}".rstrip()
+    return f"{task.replace(':', ' ', 1):<{width}}  {shown}{' ' * (9 - len(word))}  {seconds:.2f}s  {plain(reason)}".rstrip()
+
+
+def plain(text: str) -> str:
+    """Return `text` on one line: a file's name may hold line breaks, control characters and bytes that are no text."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def coloured(stream: "TextIO") -> bool:
@@ -50,6 +55,11 @@ def _write(stream: "TextIO", text: str) -> None:
     try:
         stream.write(f"{safe}\n")
         stream.flush()
-    except BrokenPipeError:
-        # Whoever read us has seen enough (`doit list | head`); the build goes on. Python would complain once more at exit.
+    except OSError as error:
+        # Nothing can be written there any more; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        # Who reads us through a pipe may have seen enough (`doit list | head`): the build goes on.
+        if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
+            from buildlib.errors import BuildlibError
+
+            raise BuildlibError("output", f"cannot be written ({error.strerror})", "free disk space, or write it elsewhere") from None

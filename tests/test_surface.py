@@ -1,0 +1,328 @@
+"""doit's surface: what each command does with our steps, what is refused, what is said and where."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from world import World
+
+WHEEL = "libs/base/dist/base-1.0-py3-none-any.whl"
+
+
+@pytest.fixture
+def built(world: World) -> World:
+    """Return a world where svc needs app, app needs base, and other stands alone; built once."""
+    world.library("base")
+    world.library("app", "base")
+    world.library("other")
+    world.service("svc", "app")
+    world.commit()
+    world.good()
+    return world
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of `text` without spaces at their ends."""
+    return [line.rstrip() for line in text.splitlines()]
+
+
+# -- list, info
+
+
+def test_list_shows_each_project_and_all_shows_every_task(built: World) -> None:
+    assert lines(built.good("list", "-q").out) == ["build:app", "build:base", "build:other", "build:svc"]
+    every = lines(built.good("list", "-q", "--all").out)
+    assert {"build", "wheel", "wheel:base", "stage:svc", "requirements:svc", "build:svc"} <= set(every)
+
+
+def test_the_status_of_a_group_is_that_of_its_steps(built: World) -> None:
+    assert {line[0] for line in built.good("list", "-s").out.splitlines()} == {"U"}
+    built.edit("libs/base/base/__init__.py", "base", "BASE")
+    assert [line[0] for line in built.good("list", "-s").out.splitlines()] == ["U", "R", "U", "R"]
+    info = built.doit("info", "build:svc")
+    assert info.code == 1 and " * stage svc: after wheel base" in info.out
+    assert built.doit("info", "build:other").code == 0
+
+
+def test_info_names_what_a_makefile_rule_would_in_one_order(built: World) -> None:
+    text = built.good("info", "wheel:base").out
+    assert lines(text[text.index("file_dep") :])[1:4] == [" - .gitignore", " - libs/base/backend/tiny.py", " - libs/base/base/__init__.py"]
+    stage = built.good("info", "stage:svc").out
+    assert " - wheel:base" in stage and f" - {WHEEL}" in stage and " - services/svc/dist/deps/base-1.0-py3-none-any.whl" in stage
+    assert built.good("info", WHEEL).out == text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_completion_script_can_hold_the_tasks(built: World, shell: str) -> None:
+    assert "wheel" in built.good("tabcompletion", "-s", shell, "--hardcode-tasks").out
+
+
+# -- clean, forget, ignore
+
+
+def test_clean_removes_what_was_made_and_nothing_else_and_is_quiet_the_second_time(built: World) -> None:
+    built.write("libs/base/dist/mine", "x")
+    built.write("services/svc/dist/deps/mine/x", "x")
+    assert "executing" not in built.good("clean").out
+    assert set(built.outputs()) == {"libs/base/dist/mine", "services/svc/dist/deps/mine/x"}
+    assert not built.path("libs/app/dist").exists()
+    again = built.good("clean")
+    assert again.out == "" and again.err == ""
+    assert built.good().counts == {"built": 6}
+
+
+def test_clean_takes_verbs_projects_wildcards_and_paths(built: World) -> None:
+    before = set(built.outputs())
+    built.good("clean", "wheel", "stage")
+    assert set(built.outputs()) == {".buildlib/requirements/svc.txt"}
+    built.good()
+    for words in (["build:base"], ["wheel:b*"], [WHEEL], [str(built.path(WHEEL))]):
+        built.good("clean", *words)
+        assert before - set(built.outputs()) == {WHEEL, ".buildlib/wheels/base/base-1.0-py3-none-any.whl"}, words
+        assert built.good().ran == ["wheel:base"]
+
+
+def test_clean_with_what_it_needs_goes_down_to_the_wheels(built: World) -> None:
+    built.good("clean", "-c", "stage:svc")
+    assert {p.split("/")[1] for p in built.outputs()} == {"other", "wheels"} and all("other" in p for p in built.outputs())
+
+
+def test_a_dry_run_of_clean_changes_nothing(built: World) -> None:
+    before = built.outputs()
+    assert f"removing {WHEEL}" in built.good("clean", "-n").out
+    assert built.outputs() == before and built.good().ran == []
+
+
+def test_a_verb_without_steps_cleans_nothing(built: World) -> None:
+    before = built.outputs()
+    assert built.good("clean", "image").out == "" and built.outputs() == before
+    assert built.good("image").counts == {"built": 0}
+
+
+def test_clean_removes_what_projects_made_that_are_gone(built: World) -> None:
+    subprocess.run(["rm", "-r", built.path("libs/other")], check=True)
+    built.good()
+    built.good("clean")
+    assert built.outputs() == {}
+
+
+def test_forgetting_a_group_forgets_its_steps_whose_older_outputs_stay_ours(built: World) -> None:
+    built.good("forget", "build:base")
+    built.edit("libs/base/pyproject.toml", 'version = "1.0"', 'version = "2.0"')
+    assert built.good().reason("wheel:base") == "forgotten"
+    assert not built.path(WHEEL).exists()
+    assert "forgetting build" in built.good("forget").out
+    assert len(built.good().ran) == 6
+
+
+def test_an_ignored_step_is_said_once_and_the_plan_knows(built: World) -> None:
+    built.good("ignore", "wheel:base")
+    built.edit("libs/base/base/__init__.py", "base", "BASE")
+    assert json.loads(built.good("plan", "--json").out) == []
+    first, second = built.good(), built.good()
+    assert [(task, word) for task, word, _ in first.steps] == [("wheel:base", "skipped"), ("stage:svc", "skipped")]
+    assert second.steps == () and second.counts == {"built": 0, "skipped": 2, "up to date": 4} and second.out.count("\n") == 1
+    built.good("forget", "wheel:base")
+    assert built.good().ran == ["stage:svc", "wheel:base"]
+
+
+# -- what is asked for
+
+
+@pytest.mark.parametrize("word", [WHEEL, f"./{WHEEL}", "{root}/" + WHEEL, "wheel:b*", "libs/../" + WHEEL])
+def test_a_target_is_built_by_its_path_before_and_after_it_is_there(world: World, word: str) -> None:
+    world.library("base")
+    word = word.replace("{root}", str(world.root))
+    assert world.good(word).ran == ["wheel:base"]
+    assert world.good(word).counts == {"built": 0, "up to date": 1}
+
+
+@pytest.mark.parametrize("command", [(), ("list",), ("info",), ("clean",), ("forget",), ("ignore",), ("plan",), ("why",)])
+def test_an_unknown_name_is_one_line_with_the_nearest(built: World, command: tuple[str, ...]) -> None:
+    for word, near in (("whel:base", "wheel:base?"), ("nope:*", "list --all"), ("libs/x/dist/x.whl", "list --all")):
+        run = built.doit(*command, word)
+        assert run.code == 3 and run.err.count("\n") == 1 and near in run.err and run.out == ""
+
+
+def test_a_workspace_without_projects_says_so(world: World) -> None:
+    run = world.good()
+    assert run.counts == {"built": 0} and run.err.startswith("pyproject.toml: no projects;") and run.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-s", "wheel:base"], ["reset-dep"], ["--db-file", "x.db"], ["list", "--db-file", "x.db"], ["--backend", "dbm"], ["-P", "process"],
+        ["strace", "wheel:base"], ["wheel:base", "-n", "2"],
+    ],
+)  # fmt: skip
+def test_what_bypasses_the_laws_is_refused_with_a_cure_and_nothing_is_done(world: World, arguments: list[str]) -> None:
+    world.library("base")
+    run = world.doit(*arguments)
+    assert run.code == 3 and run.err.count("\n") == 1 and ";" in run.err and world.outputs() == {}
+    assert not list(world.root.glob(".doit.db*")) and not world.path("x.db").exists()
+
+
+@pytest.mark.parametrize("setting", ['single = true', 'par_type = "process"', 'dep_file = "x.db"', 'backend = "json"', "backend"])
+def test_the_same_is_refused_in_pyproject(world: World, setting: str) -> None:
+    world.library("base")
+    kept = [line for line in world.read("pyproject.toml").splitlines() if line.split(" ")[0] != setting.split(" ")[0]]
+    kept.insert(1, setting if "=" in setting else "")
+    world.write("pyproject.toml", "\n".join(kept))
+    run = world.doit()
+    assert run.code == 3 and run.err.startswith("ERROR: pyproject.toml: [tool.doit]") and run.err.count("\n") == 1 and world.outputs() == {}
+
+
+@pytest.mark.parametrize("setting", ['{"single": True}', '{"par_type": "process"}', '{"dep_file": "x.db"}', '{"backend": "json"}'])
+def test_the_same_is_refused_in_dodo(world: World, setting: str) -> None:
+    world.library("base")
+    world.write("dodo.py", f"from buildlib.tasks.dodo import DOIT_CONFIG\nDOIT_CONFIG.update({setting})\n")
+    run = world.doit()
+    assert run.code == 3 and "dodo.py: DOIT_CONFIG" in run.err and run.err.count("\n") == 1 and world.outputs() == {}
+
+
+def test_always_may_be_set_in_dodo(built: World) -> None:
+    built.write("dodo.py", "from buildlib.tasks.dodo import DOIT_CONFIG\nDOIT_CONFIG['always'] = True\n")
+    assert built.good("wheel:base").ran == ["wheel:base"]
+
+
+@pytest.mark.parametrize("command", ["plan", "why", "lock"])
+def test_our_commands_say_where_they_have_no_sense_and_leave_no_database(tmp_path: Path, command: str) -> None:
+    (tmp_path / "dodo.py").write_text("def task_x():\n    return {'actions': ['true']}\n")
+    done = subprocess.run(["doit", command], cwd=tmp_path, env=_path(), capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and done.stderr.count("\n") == 1 and 'loader = "buildlib"' in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["dodo.py"]
+
+
+def _path() -> dict[str, str]:
+    import sys
+
+    return {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+
+
+# -- output
+
+
+@pytest.mark.parametrize("reporter", ["json", "zero", "executed-only", "console", "error-only"])
+def test_other_reporters_work_and_the_log_is_written_all_the_same(world: World, reporter: str) -> None:
+    world.library("base")
+    assert world.good("-r", reporter, "wheel:base").err == ""
+    assert json.loads(world.good("why", "--json", "wheel:base").out)[0]["word"] == "built"
+    assert [json.loads(line)["event"] for line in world.read(".buildlib/log.jsonl").splitlines()] == ["run", "step", "end"]
+    assert world.good().counts == {"built": 0, "up to date": 1}
+
+
+def test_a_failed_group_is_said_once_and_its_code_is_that_of_the_failure(built: World) -> None:
+    built.write("libs/base/backend/tiny.py", "raise SystemExit('broken')\n")
+    for word in ("wheel:base", "build:base", "build", "wheel"):
+        run = built.doit(word)
+        assert run.code == 1 and "UnmetDependency" not in run.out and run.counts["failed"] == 1, word
+        assert run.reason("wheel:base") != "forgotten"
+
+
+def test_names_of_any_bytes_keep_a_line_a_line(built: World) -> None:
+    for name in ("new\nline.bin", "tab\t.bin", "ümläut.bin", "sp ace.bin"):
+        built.write(f"libs/base/base/{name}", "x")
+    built.path("libs/base/base").joinpath(os.fsdecode(b"bad\xff.bin")).write_text("x")
+    planned = built.good("plan", environ={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
+    assert planned.out.count("\n") == 2 and "libs/base/base/bad\\udcff.bin added" in planned.out
+    run = built.good(environ={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
+    assert run.ran == ["wheel:base"] and run.out.count("\n") == 2
+    built.write("libs/base/base/new\nline.bin", "yy")
+    assert built.good().reason("wheel:base") == "libs/base/base/new\\nline.bin changed"
+    assert built.good("why", "wheel:base").out.count("\n") == 1 and built.good("info", "wheel:base").code == 0
+
+
+@pytest.mark.parametrize("command", ["list", "plan", "-a", "info wheel:base", "dumpdb"])
+def test_a_reader_that_goes_away_is_no_error(built: World, command: str) -> None:
+    process = subprocess.Popen(built.command(*command.split()), cwd=built.root, env=built.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 0 and "Traceback" not in errors and "BrokenPipe" not in errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_under_stdout_is_one_line(built: World) -> None:
+    for command in (["-a"], ["list"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(built.command(*command), cwd=built.root, env=built.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode != 0 and "output: cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+def terminal(world: World, *arguments: str, **environ: str) -> str:
+    """Return what `doit ARGUMENTS` writes on a terminal."""
+    child, descriptor = pty.fork()
+    if child == 0:
+        os.chdir(world.root)
+        os.execvpe(world.command()[0], world.command(*arguments), {**world.environ, "TERM": "xterm", **environ})
+    written = b""
+    while True:
+        try:
+            piece = os.read(descriptor, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        written += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(descriptor)
+    return written.decode()
+
+
+def test_colours_are_for_terminals_that_want_them(built: World) -> None:
+    assert "\033[2munchanged\033[0m" in terminal(built, "-a", "wheel:base")
+    assert "\033" not in terminal(built, "-a", "wheel:base", NO_COLOR="1")
+    assert "\033" not in terminal(built, "-a", "wheel:base", TERM="dumb")
+    assert "\033" not in built.good("-a", "wheel:base").out
+
+
+@pytest.mark.slow
+def test_the_progress_bar_leaves_each_line_alone(world: World) -> None:
+    for name in ("a", "b", "c"):
+        world.edit(f"{world.library(name)}/backend/tiny.py", "    with open(\"py", "    import time; time.sleep(1.5)\n    with open(\"py")
+    written = terminal(world, "-n", "2")
+    assert "0/3" in written
+    shown = [line.rpartition("\033[2K")[2] for line in written.replace("\r\n", "\n").split("\n") if " built" in line or "\033[32mbuilt" in line]
+    assert [line.split()[:2] for line in shown[:3]] == [["wheel", line.split()[1]] for line in shown[:3]] and shown[3].startswith("3 built in")
+
+
+# -- being interrupted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("jobs", ["0", "4"])
+def test_an_interrupted_run_keeps_what_finished_and_leaves_nothing_behind(world: World, number: int, code: int, jobs: str) -> None:
+    world.library("quick")
+    for name in ("slow-a", "slow-b"):
+        world.edit(f"{world.library(name)}/backend/tiny.py", "    with open(\"py", "    import time; time.sleep(30)\n    with open(\"py")
+    world.good("wheel:quick")
+    world.edit("libs/quick/quick/__init__.py", "quick", "QUICK")
+    process = world.start("-n", jobs, "wheel:quick", "wheel:slow-a", "wheel:slow-b")
+    time.sleep(2.5)
+    started = time.monotonic()
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code and time.monotonic() - started < 2
+    assert out.splitlines()[-1].startswith("1 built in") and err == "interrupted; what had finished is kept\n"
+    assert os.listdir(world.path(".buildlib/tmp")) == [] and not _working_in(world.root)
+    assert [p["task"] for p in json.loads(world.good("plan", "--json").out)] == ["wheel:slow-a", "wheel:slow-b"]
+
+
+def _working_in(root: Path) -> list[str]:
+    """Return the processes whose working directory lies below `root`."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{process}/cwd").startswith(str(root)):
+                found.append(process)
+        except OSError:
+            continue
+    return found
