@@ -135,6 +135,19 @@ def test_a_linked_pyproject_is_read_again_when_its_target_changes(tree: Tree) ->
     assert set(tree.read(memo).projects) == {"b"}
 
 
+def test_a_linked_directory_is_read_at_its_real_place_and_once(tree: Tree) -> None:
+    tree.project("elsewhere/a", name="a")
+    tree.project("elsewhere/b", name="b", more='[tool.uv.sources]\na = {path = "../../libs/a"}\n')
+    tree.write("libs/.keep", "")
+    (tree.root / "libs/a").symlink_to("../elsewhere/a")
+    (tree.root / "libs/again").symlink_to("a")
+    (tree.root / "libs/out").symlink_to("/etc")
+    (tree.root / "services").symlink_to("elsewhere")
+    workspace = tree.read()
+    assert {(p.name, p.path, p.kind) for p in workspace.projects.values()} == {("a", "elsewhere/a", "service"), ("b", "elsewhere/b", "service")}
+    assert not any(p.problem for p in workspace.projects.values())
+
+
 def test_an_unchanged_project_is_not_parsed_again(tree: Tree) -> None:
     tree.project("libs/a")
     memo: Memo = {}

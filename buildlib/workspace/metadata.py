@@ -86,9 +86,14 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         declared_paths=dict(_declared_paths(path, _every_requirement(project, raw), poetry, _table(tool, "uv", place))),
         members=frozenset(_members(_table(tool, "uv", place))),
         outside=tuple(_outside(path, project, poetry)),
-        config=read_project(_table(tool, "buildlib", place), place, root),
+        config=read_project(_own_settings(path, _table(tool, "buildlib", place)), place, root),
         **_build_system(system, poetry, place),
     )
+
+
+def _own_settings(path: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A root that is itself a project has the workspace's keys in the same table; they were checked as such.
+    return table if path else {key: value for key, value in table.items() if key not in ("libs", "services")}
 
 
 def _table(raw: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:

@@ -86,6 +86,7 @@ class _Reader:
 
     def add(self, directory: str, kind: str) -> None:
         """Read the project in `directory`, if there is one."""
+        directory = self._real(directory)
         if directory in self.found or directory.startswith(("..", "/")) or any(map(_is_hidden, directory.split("/"))):
             return
         path = f"{directory}/pyproject.toml" if directory else "pyproject.toml"
@@ -94,6 +95,16 @@ class _Reader:
         except BuildlibError as error:  # it is there, and cannot be opened
             broken = Project(name=likely_name(directory, b""), path=directory, kind=kind, problem=Problem.of(error))
             self.found[directory] = broken
+
+    def _real(self, directory: str) -> str:
+        """Return where `directory` is, links followed: git lists files there, and a project has one place."""
+        for place in (directory, *parents(directory)):
+            entry = self.tree.entry(place) if place else None
+            if entry is not None and entry.target is not None and self.tree.is_directory(place):
+                above = posixpath.join(posixpath.dirname(place), entry.target)
+                real = posixpath.normpath(posixpath.join(above, posixpath.relpath(directory, place)))
+                return self._real("" if real == "." else real)
+        return directory
 
     def _add(self, directory: str, kind: str, path: str) -> None:
         entry = self.tree.entry(path)

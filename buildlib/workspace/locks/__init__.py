@@ -68,10 +68,12 @@ def _lines(pin: Pin) -> str:
 def missing(member: Member) -> BuildlibError:
     """The error for a project that needs third-party packages and has no lock, with the command that makes one.
 
-    A project with a `[tool.poetry]` table gets Poetry's command, any other uv's.
+    A project with a `[tool.poetry]` table and none of uv's gets Poetry's command, any other uv's: poetry-core alone is a
+    build backend, which uv's users have too.
     """
     tool = member.pyproject.get("tool", {})
-    command = poetry.COMMAND if isinstance(tool, dict) and "poetry" in tool else uv.COMMAND
+    is_poetrys = isinstance(tool, dict) and "poetry" in tool and "uv" not in tool
+    command = poetry.COMMAND if is_poetrys else uv.COMMAND
     names = sorted({requirement(member, text).name for text in member.requires} - member.local)
     needs = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "") or "third-party packages"
     cause = f"it needs {needs}, and there is no lock"
