@@ -554,6 +554,19 @@ def test_clean_leaves_a_name_that_is_anothers(images: Images) -> None:
     assert images.id("svc:latest") == images.id(images.base)
 
 
+def test_clean_says_which_container_holds_an_image_and_can_be_run_again(images: Images) -> None:
+    images.world.good()
+    container = images.engine.client.create_container("svc:latest", ["true"])["Id"]
+    try:
+        run = images.world.good("clean", "image:svc")
+        assert len(_errors(run)) == 1 and f"container {container[:12]} is using" in run.err
+        assert "; remove that container" in run.err
+    finally:
+        images.engine.client.remove_container(container)
+    images.world.good("clean", "image:svc")
+    assert images.id("svc:latest") == ""
+
+
 def test_clean_without_an_engine_warns_and_cleans_the_rest(images: Images) -> None:
     images.world.good()
     run = images.world.good("clean", environ={"DOCKER_HOST": "unix:///nowhere/docker.sock"})

@@ -33,6 +33,7 @@ CURES = (
     (r"no source files were specified", "no file of the context matches: compare that COPY with what is in dist/"),
     (r"failed to reach build target", "`target` must be the name of a stage, `FROM … AS NAME`"),
     (r"pull access denied|manifest unknown|not found: manifest|no such host|connection refused|i/o timeout", PULL),
+    (r"container \w+ is using", "remove that container (`docker rm -f`), then try again"),
     (r"no space left", "free space in the engine: `docker system prune`"),
 )
 

@@ -5,7 +5,7 @@ Knows records and the engine. Does not know doit.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from buildlib.errors import BuildlibError
 from buildlib.plan import Output, Record
@@ -15,7 +15,10 @@ from buildlib.tasks.session import Session
 
 
 def clean(session: Session, name: str, dryrun: bool) -> Iterator[str]:
-    """Remove the outputs of the step called `name` and forget it; yield a line for each thing removed."""
+    """Remove the outputs of the step called `name` and forget it; yield a line for each thing removed.
+
+    What the engine refuses to give up stays known as ours, for the next time. Without an engine the name is left to it.
+    """
     record = session.records.get(name) or session.database.record(name)
     if record is None:
         return
@@ -24,10 +27,11 @@ def clean(session: Session, name: str, dryrun: bool) -> Iterator[str]:
             yield f"{name} - removing {path}"
             if not dryrun:
                 remove(path)
+    refused = False
     for output in record.outputs:
         if output.path.startswith("image:"):
-            yield from _clean_image(name, output, dryrun)
-    if not dryrun:
+            refused |= yield from _clean_image(name, output, dryrun)
+    if not dryrun and not refused:
         session.database.drop(name)
         session.records.pop(name, None)
 
@@ -37,8 +41,9 @@ def _paths(record: Record) -> list[str]:
     return sorted(path for path in every if not path.startswith("image:"))
 
 
-def _clean_image(name: str, output: Output, dryrun: bool) -> Iterator[str]:
-    from buildlib.image.build import remove_tag
+def _clean_image(name: str, output: Output, dryrun: bool) -> Generator[str, None, bool]:
+    """Take the image's name off, if it is still ours; return whether the engine refused."""
+    from buildlib.image.build import BuildFailed, remove_tag
     from buildlib.image.endpoint import find_endpoint
 
     try:
@@ -47,3 +52,5 @@ def _clean_image(name: str, output: Output, dryrun: bool) -> Iterator[str]:
     except BuildlibError as error:
         # doit swallows what a cleaning action writes to sys.stderr.
         said.out(f"warning: {error}", sys.__stderr__)
+        return isinstance(error, BuildFailed)
+    return False
