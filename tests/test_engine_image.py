@@ -535,6 +535,20 @@ def test_third_parties_without_requirements_get_one_warning_when_the_step_runs(i
     assert images.world.good().err == ""
 
 
+def test_a_verbose_run_streams_the_build_and_says_nothing_twice(images: Images) -> None:
+    images.world.good("stage:svc")
+    images.recipe(f"RUN echo early; sleep 2; echo late {time.time_ns()}; false\n")
+    process = images.world.start("-v", "2", "image:svc")
+    assert process.stderr is not None and process.stdout is not None
+    came = [(line.rstrip("\n"), time.monotonic()) for line in process.stderr]
+    assert process.wait(60) != 0
+    times = {line.split(" ")[0]: when for line, when in came}
+    assert times["late"] - times["early"] > 1
+    assert [line for line, _ in came].count("early") == 1
+    process.stdout.close()
+    process.stderr.close()
+
+
 # -- cleaning
 
 
