@@ -179,3 +179,22 @@ def test_deleted_modules_do_not_live_on_in_setuptools_leftovers(world: World) ->
     world.path(f"{folder}/se/gone.py").unlink()
     world.good()
     assert not [name for name in built_by_us(world, "se") if "gone" in name or "ghost" in name]
+
+
+def test_every_style_of_declaring_a_local_dependency_ends_as_its_plain_name(world: World) -> None:
+    world.library("base")
+    project(world, "po", POETRY, {"po/__init__.py": ""}, 'dependencies = ["base"]', '[tool.poetry.dependencies]\nbase = {path = "../base", develop = true}\n')
+    classic = '[tool.poetry]\nname = "pc"\nversion = "1.2"\ndescription = "x"\nauthors = ["a <a@b.c>"]\n[tool.poetry.dependencies]\npython = "^3.8"\nbase = {path = "../base"}\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n'
+    world.write("libs/pc/pyproject.toml", classic)
+    world.write("libs/pc/pc/__init__.py", "")
+    project(world, "ha", HATCHLING, {"ha/__init__.py": ""}, 'dependencies = ["base @ {root:uri}/../base"]', "[tool.hatch.metadata]\nallow-direct-references = true\n")
+    project(world, "se", SETUPTOOLS, {"se/__init__.py": ""}, "dependencies = ['base @ file:///nowhere/base ; python_version >= \"3\"']", '[tool.setuptools]\npackages = ["se"]\n')
+    project(world, "uw", UV, {"src/uw/__init__.py": ""}, 'dependencies = ["base"]', "[tool.uv.sources]\nbase = {workspace = true}\n")
+    world.service("svc", "po", "pc", "ha", "se", "uw")
+    world.good()
+    for name in ("po", "pc", "ha", "se", "uw"):
+        metadata = built_by_us(world, name)[f"{name}-1.2.dist-info/METADATA"][0].decode()
+        said = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
+        assert [line.partition(";")[0].strip() for line in said] == ["Requires-Dist: base"], name
+    assert len(list(world.path("services/svc/dist/deps").iterdir())) == 6
+    assert world.read("services/svc/dist/requirements.txt") == ""

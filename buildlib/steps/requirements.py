@@ -4,10 +4,12 @@ Knows what the list is made from. Does not know lock formats.
 """
 
 import hashlib
+from dataclasses import replace
 
+from buildlib.errors import BuildlibError
 from buildlib.plan import Step
 from buildlib.steps.workshop import Facts, Product, Workshop, with_parts
-from buildlib.workspace.model import Project
+from buildlib.workspace.model import Problem, Project
 
 VERB, STORED = "requirements", False
 
@@ -24,7 +26,10 @@ def describe(project: Project, facts: Facts) -> Step:
     step = Step(f"requirements:{project.name}", VERB, project.name, parts=parts, problem=project.problem)
     if project.problem is not None:
         return step
-    step = Step(step.name, VERB, project.name, parts=parts, files=facts.slices.files(project))
+    try:
+        step = replace(step, files=facts.slices.files(project))
+    except BuildlibError as error:  # a lock that cannot be opened
+        return replace(step, files=(project.pyproject,), problem=Problem.of(error))
     return with_parts(step, lambda: {f"pin:{p.name}": _value(p.version, p.hashes, p.source) for p in facts.slices.of(project)})
 
 

@@ -63,12 +63,12 @@ class Tools:
         if not self._extend:
             raise BuildlibError(project.pyproject, "its build requirements are not in buildlib.lock yet", "a build adds them")
         if requires in self._failed:
-            raise self._failed[requires]
+            raise _of_project(project, self._failed[requires])
         try:
             pins = self._resolve(requires, self.lock.versions())
         except BuildlibError as error:
             self._failed[requires] = error
-            raise
+            raise _of_project(project, error) from None
         self.lock = self.lock.with_environment(requires, pins)
         self._write()
         return pins
@@ -79,21 +79,29 @@ class Tools:
         return resolve(requires, LOWEST_PYTHON, self._environ, prefer, self._cache)
 
     def _refuse_local(self, project: Project, requires: Iterable[str]) -> None:
-        from packaging.requirements import Requirement
+        from packaging.requirements import InvalidRequirement, Requirement
         from packaging.utils import canonicalize_name
 
         for requirement in requires:
-            name = canonicalize_name(Requirement(requirement).name)
+            try:
+                name = canonicalize_name(Requirement(requirement).name)
+            except InvalidRequirement:  # the backend asked for it: the declared ones were checked
+                cause = f"its backend asks for {requirement!r}, which is no requirement"
+                raise BuildlibError(project.pyproject, cause, "mend the backend's get_requires_for_build_wheel") from None
             if name in self._local:
                 cause = f"build-system.requires names the local project {name}, which no index may answer for"
                 raise BuildlibError(project.pyproject, cause, "use backend-path, or rename one of the two")
 
     def _write(self) -> None:
-        os.makedirs(".buildlib/tmp", exist_ok=True)
         temporary = f".buildlib/tmp/{LOCK}"
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(lockfile.dump(self.lock))
-        os.replace(temporary, LOCK)
+        try:
+            os.makedirs(".buildlib/tmp", exist_ok=True)
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.write(lockfile.dump(self.lock))
+            os.replace(temporary, LOCK)
+        except OSError as error:
+            cause = f"cannot be written ({error.strerror or error})"
+            raise BuildlibError(LOCK, cause, "make room for it, and let it be a file that you may write") from None
 
     def upgrade(self, wanted: Iterable[Project]) -> list[str]:
         """Resolve every build requirement of `wanted` anew, drop what nobody needs; return what changed, a line each."""
@@ -116,6 +124,13 @@ class Tools:
             for name in sorted(before.keys() | after.keys())
             if before.get(name) != after.get(name)
         ]
+
+
+def _of_project(project: Project, error: BuildlibError) -> BuildlibError:
+    """Return `error` as one of the project that asks, unless it is nobody's: no network is the same for all."""
+    from buildlib.toolchain.uv import NETWORK
+
+    return error if error.cure == NETWORK else BuildlibError(project.pyproject, error.cause, error.cure, error.detail)
 
 
 LOWEST_PYTHON = "3.11"

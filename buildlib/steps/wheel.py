@@ -6,13 +6,14 @@ Knows what a wheel is made from and how the action that makes it looks. Does not
 import hashlib
 import posixpath
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from buildlib.errors import BuildlibError
 from buildlib.plan import Step
 from buildlib.steps.workshop import Facts, Outdated, Product, Workshop, entry_parts, with_parts
 from buildlib.toolchain.lockfile import Pin
 from buildlib.workspace import graph
-from buildlib.workspace.model import Project
+from buildlib.workspace.model import Problem, Project
 from buildlib.workspace.tree import Tree, parents
 
 VERB, STORED = "wheel", True
@@ -33,9 +34,14 @@ def applies(project: Project, facts: Facts) -> bool:
 def describe(project: Project, facts: Facts) -> Step:
     """Return the step: the files of the project, the tools, and which of its dependencies are local."""
     step = Step(f"wheel:{project.name}", VERB, project.name, problem=project.problem)
-    if project.problem is not None:
-        return Step(**{**vars(step), "files": (project.pyproject,), "parts": entry_parts(facts.tree, [project.pyproject])})
-    files = input_paths(project, facts)
+    files: tuple[str, ...] = ()
+    if step.problem is None:
+        try:
+            files = input_paths(project, facts)
+        except BuildlibError as error:
+            step = replace(step, problem=Problem.of(error))
+    if step.problem is not None:
+        return replace(step, files=(project.pyproject,))
     local = " ".join(_local_names(project, facts))
     step = Step(step.name, VERB, project.name, files=files, parts=dict([facts.action_part(VERB)]))
     return with_parts(
