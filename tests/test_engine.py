@@ -219,3 +219,21 @@ def test_what_was_not_asked_for_is_judged_afresh_when_it_is(chain: World) -> Non
     assert chain.good("build:other").ran == ["wheel:other"]
     assert chain.good().ran == ["stage:svc"]
     assert chain.good().ran == []
+
+
+def test_a_removed_project_leaves_nothing_of_ours_behind(chain: World) -> None:
+    import shutil
+
+    chain.write("libs/other/dist/notes.txt", "mine")
+    for name in ("pyproject.toml", "backend", "other", "tests"):
+        path = chain.path(f"libs/other/{name}")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    chain.good()
+    assert not [path for path in chain.outputs() if "other-1.0" in path]
+    assert chain.read("libs/other/dist/notes.txt") == "mine"
+
+
+def test_a_project_that_cannot_be_read_keeps_its_outputs(chain: World) -> None:
+    chain.write("libs/other/pyproject.toml", "[project\n")
+    assert chain.doit().code != 0
+    assert [path for path in chain.outputs() if "other-1.0" in path]

@@ -16,6 +16,7 @@ from buildlib.fingerprint import index
 from buildlib.fingerprint.working import Memory, WorkingTree
 from buildlib.plan import CLEAN, MAY, WILL, Decision, Output, Record, Step, changed, decide, outputs_digest
 from buildlib.steps import verb, verbs
+from buildlib.steps.publish import remove
 from buildlib.steps.slices import Slices
 from buildlib.steps.tools import Tools
 from buildlib.steps.workshop import Facts, Workshop
@@ -77,6 +78,8 @@ class Session:
             shutil.rmtree(TMP, ignore_errors=True)  # what a killed run left
         if not self._read:
             self._read_workspace()
+        if self.acts and self.proof is None:
+            self._drop_vanished()
 
     def _read_workspace(self) -> None:
         kept = index.load_memory(index.WORKSPACE, PACKAGE)
@@ -97,6 +100,19 @@ class Session:
         self._read = True
         for problem in self.workspace.problems:
             said.err(str(problem.error()))
+
+    def _drop_vanished(self) -> None:
+        """Remove what steps made that are no more (a project removed or renamed): a build from nothing would not leave it.
+
+        Not while a project cannot be read: it may come back under its name. An image's name is left for `doit clean`.
+        """
+        if any(p.problem for p in self.workspace.projects.values()):
+            return
+        for name in [n for n in self.records if n not in self.names.steps and not n.startswith("image:")]:
+            for path in (*(o.path for o in self.records[name].outputs), *self.records[name].intent):
+                remove(path)
+            self.database.drop(name)
+            del self.records[name]
 
     def _proven(self, kept: Mapping[str, Any]) -> frozenset[str]:
         """Return the steps that need not be looked at: proven by the quick index, which still stands and is of the workspace kept."""
