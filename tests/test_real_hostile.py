@@ -226,3 +226,47 @@ def test_a_lock_that_cannot_be_written_is_one_line(world: World) -> None:
     world.path("buildlib.lock").mkdir()
     run = world.doit()
     assert run.code != 0 and run.err.count("\n") == 1 and "buildlib.lock: cannot be written (Is a directory)" in run.err
+
+
+def test_a_project_that_appears_at_any_depth_of_a_glob_is_seen_after_a_noop(world: World) -> None:
+    world.write("pyproject.toml", '[tool.buildlib]\nlibs = ["packages/*/*", "more/**"]\n' + world.read("pyproject.toml"))
+    world.library("a", folder="packages/one")
+    world.library("b", folder="more/x")
+    world.good()
+    assert world.good().ran == []
+    world.library("c", folder="packages/two")
+    assert world.good().ran == ["wheel:c"] and world.good().ran == []
+    world.library("d", folder="more/y/z")
+    assert world.good().ran == ["wheel:d"] and world.good().ran == []
+    world.write("pyproject.toml", world.read("pyproject.toml").replace('"more/**"', '"more/x/*"'))
+    assert "wheel:d" not in world.good("list", "--all").out
+
+
+def test_a_python_version_or_a_nearer_lock_that_appears_is_seen_after_a_noop(world: World) -> None:
+    world.service("svc", extra='[tool.buildlib.image]\n')
+    world.write("services/svc/uv.lock", 'version = 1\nrequires-python = ">=3.10"\n[[package]]\nname = "svc"\nversion = "1.0"\nsource = { virtual = "." }\n')
+    os.rename(world.path("services/svc/uv.lock"), world.path("uv.lock"))
+    world.write("uv.lock", world.read("uv.lock").replace('"."', '"services/svc"'))
+    world.good("requirements:svc")
+    assert world.good("requirements:svc").ran == []
+    world.write("services/svc/.python-version", "3.9\n")
+    assert "it is locked for Python >=3.10" in world.doit("requirements:svc").err or world.doit("requirements:svc").code == 0
+    world.write("services/svc/.python-version", "nonsense\n")
+    assert world.doit("requirements:svc").err.startswith("services/svc/.python-version: 'nonsense' is no Python version")
+    world.path("services/svc/.python-version").unlink()
+    world.good("requirements:svc")
+    world.write("services/svc/uv.lock", "broken")
+    assert world.doit("requirements:svc").err.startswith("services/svc/uv.lock: it is no valid TOML")
+
+
+def test_a_linked_glob_directory_and_a_project_that_moves_behind_a_link(world: World) -> None:
+    world.library("base", folder="packages")
+    world.path("libs").symlink_to("packages")
+    assert world.good().ran == ["wheel:base"] and world.good().ran == []
+    assert world.path("packages/dist").exists() is False and world.path("packages/base/dist").is_dir()
+    world.library("more", folder="packages")
+    assert world.good().ran == ["wheel:more"]
+    world.path("libs").unlink()
+    world.path("libs").symlink_to("packages2")
+    world.library("third", folder="packages2")
+    assert world.good().ran == ["wheel:third"]

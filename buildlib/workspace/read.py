@@ -36,7 +36,8 @@ def read_workspace(tree: Tree, memo: Memo | None = None) -> Workspace:
     looked = {"pyproject.toml", ".python-version", "buildlib.lock", "dodo.py"}
     for kind, globs in (("service", config.services), ("library", config.libs)):
         for pattern in map(posixpath.normpath, globs):
-            looked |= _looked_at(tree, pattern)
+            for directory in _looked_at(tree, pattern):  # a link and what it leads to may both change
+                looked |= {directory, reader.real(directory) or "."}
             for directory in tree.directories(pattern):
                 reader.add("" if directory == "." else directory, kind)
     reader.follow_paths()
@@ -86,7 +87,7 @@ class _Reader:
 
     def add(self, directory: str, kind: str) -> None:
         """Read the project in `directory`, if there is one."""
-        directory = self._real(directory)
+        directory = self.real(directory)
         if directory in self.found or directory.startswith(("..", "/")) or any(map(_is_hidden, directory.split("/"))):
             return
         path = f"{directory}/pyproject.toml" if directory else "pyproject.toml"
@@ -96,14 +97,14 @@ class _Reader:
             broken = Project(name=likely_name(directory, b""), path=directory, kind=kind, problem=Problem.of(error))
             self.found[directory] = broken
 
-    def _real(self, directory: str) -> str:
+    def real(self, directory: str) -> str:
         """Return where `directory` is, links followed: git lists files there, and a project has one place."""
         for place in (directory, *parents(directory)):
             entry = self.tree.entry(place) if place else None
             if entry is not None and entry.target is not None and self.tree.is_directory(place):
                 above = posixpath.join(posixpath.dirname(place), entry.target)
                 real = posixpath.normpath(posixpath.join(above, posixpath.relpath(directory, place)))
-                return self._real("" if real == "." else real)
+                return self.real("" if real == "." else real)
         return directory
 
     def _add(self, directory: str, kind: str, path: str) -> None:
