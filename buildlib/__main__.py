@@ -1,7 +1,8 @@
 """`./doit`: doit in the workspace that BUILDLIB_ROOT names, whatever directory it is called from.
 
-A no-op is answered here, from the quick index, before doit is imported: the same function that the loader asks, the same output. Inside a
-project's folder, no task means that project. Knows the command line only as far as that.
+A no-op is answered here, from the quick index, before doit is imported: the same function that the loader asks, the
+same output. Inside a project's folder, no task means that project, and a file's path is meant from there. Knows the
+command line only as far as that.
 """
 
 import os
@@ -76,7 +77,18 @@ def _only_jobs(arguments: list[str]) -> bool:
 
 def _names_something(arguments: list[str]) -> bool:
     """Return whether a command or task is among the arguments, besides options of `run` and their values."""
-    values = {"-n", "-v", "-r", "-o", "-P", "--process", "--verbosity", "--reporter", "--output-file", "--parallel-type"}
+    values = {
+        "-n",
+        "-v",
+        "-r",
+        "-o",
+        "-P",
+        "--process",
+        "--verbosity",
+        "--reporter",
+        "--output-file",
+        "--parallel-type",
+    }
     values |= {"--failure-verbosity", "--db-file", "--backend", "--check_file_uptodate"}
     words = [a for before, a in zip(["", *arguments], arguments, strict=False) if before not in values]
     named = any(not a.startswith("-") and "=" not in a for a in words)  # NAME=VALUE is a variable for `dodo.py`

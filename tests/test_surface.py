@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from world import World
 
 WHEEL = "libs/base/dist/base-1.0-py3-none-any.whl"
@@ -52,9 +51,17 @@ def test_the_status_of_a_group_is_that_of_its_steps(built: World) -> None:
 
 def test_info_names_what_a_makefile_rule_would_in_one_order(built: World) -> None:
     text = built.good("info", "wheel:base").out
-    assert lines(text[text.index("file_dep") :])[1:4] == [" - .gitignore", " - libs/base/backend/tiny.py", " - libs/base/base/__init__.py"]
+    assert lines(text[text.index("file_dep") :])[1:4] == [
+        " - .gitignore",
+        " - libs/base/backend/tiny.py",
+        " - libs/base/base/__init__.py",
+    ]
     stage = built.good("info", "stage:svc").out
-    assert " - wheel:base" in stage and f" - {WHEEL}" in stage and " - services/svc/dist/deps/base-1.0-py3-none-any.whl" in stage
+    assert (
+        " - wheel:base" in stage
+        and f" - {WHEEL}" in stage
+        and " - services/svc/dist/deps/base-1.0-py3-none-any.whl" in stage
+    )
     assert built.good("info", WHEEL).out == text
 
 
@@ -90,7 +97,9 @@ def test_clean_takes_verbs_projects_wildcards_and_paths(built: World) -> None:
 
 def test_clean_with_what_it_needs_goes_down_to_the_wheels(built: World) -> None:
     built.good("clean", "-c", "stage:svc")
-    assert {p.split("/")[1] for p in built.outputs()} == {"other", "wheels"} and all("other" in p for p in built.outputs())
+    assert {p.split("/")[1] for p in built.outputs()} == {"other", "wheels"} and all(
+        "other" in p for p in built.outputs()
+    )
 
 
 def test_a_dry_run_of_clean_changes_nothing(built: World) -> None:
@@ -127,7 +136,11 @@ def test_an_ignored_step_is_said_once_and_the_plan_knows(built: World) -> None:
     assert json.loads(built.good("plan", "--json").out) == []
     first, second = built.good(), built.good()
     assert [(task, word) for task, word, _ in first.steps] == [("wheel:base", "skipped"), ("stage:svc", "skipped")]
-    assert second.steps == () and second.counts == {"built": 0, "skipped": 2, "up to date": 4} and second.out.count("\n") == 1
+    assert (
+        second.steps == ()
+        and second.counts == {"built": 0, "skipped": 2, "up to date": 4}
+        and second.out.count("\n") == 1
+    )
     built.good("forget", "wheel:base")
     assert built.good().ran == ["stage:svc", "wheel:base"]
 
@@ -143,7 +156,9 @@ def test_a_target_is_built_by_its_path_before_and_after_it_is_there(world: World
     assert world.good(word).counts == {"built": 0, "up to date": 1}
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("info",), ("clean",), ("forget",), ("ignore",), ("plan",), ("why",)])
+@pytest.mark.parametrize(
+    "command", [(), ("list",), ("info",), ("clean",), ("forget",), ("ignore",), ("plan",), ("why",)]
+)
 def test_an_unknown_name_is_one_line_with_the_nearest(built: World, command: tuple[str, ...]) -> None:
     for word, near in (("whel:base", "wheel:base?"), ("nope:*", "list --all"), ("libs/x/dist/x.whl", "list --all")):
         run = built.doit(*command, word)
@@ -152,13 +167,16 @@ def test_an_unknown_name_is_one_line_with_the_nearest(built: World, command: tup
 
 def test_a_workspace_without_projects_says_so(world: World) -> None:
     run = world.good()
-    assert run.counts == {"built": 0} and run.err.startswith("pyproject.toml: no projects;") and run.err.count("\n") == 1
+    assert (
+        run.counts == {"built": 0} and run.err.startswith("pyproject.toml: no projects;") and run.err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-s", "wheel:base"], ["reset-dep"], ["--db-file", "x.db"], ["list", "--db-file", "x.db"], ["--backend", "dbm"], ["-P", "process"],
+        ["-s", "wheel:base"], ["reset-dep"], ["--db-file", "x.db"], ["list", "--db-file", "x.db"], ["--backend", "dbm"],
+        ["-P", "process"], ["-n", "-1"],
         ["strace", "wheel:base"], ["wheel:base", "-n", "2"],
     ],
 )  # fmt: skip
@@ -169,17 +187,26 @@ def test_what_bypasses_the_laws_is_refused_with_a_cure_and_nothing_is_done(world
     assert not list(world.root.glob(".doit.db*")) and not world.path("x.db").exists()
 
 
-@pytest.mark.parametrize("setting", ['single = true', 'par_type = "process"', 'dep_file = "x.db"', 'backend = "json"', "backend"])
+@pytest.mark.parametrize(
+    "setting", ["single = true", 'par_type = "process"', 'dep_file = "x.db"', 'backend = "json"', "backend"]
+)
 def test_the_same_is_refused_in_pyproject(world: World, setting: str) -> None:
     world.library("base")
     kept = [line for line in world.read("pyproject.toml").splitlines() if line.split(" ")[0] != setting.split(" ")[0]]
     kept.insert(1, setting if "=" in setting else "")
     world.write("pyproject.toml", "\n".join(kept))
     run = world.doit()
-    assert run.code == 3 and run.err.startswith("ERROR: pyproject.toml: [tool.doit]") and run.err.count("\n") == 1 and world.outputs() == {}
+    assert (
+        run.code == 3
+        and run.err.startswith("ERROR: pyproject.toml: [tool.doit]")
+        and run.err.count("\n") == 1
+        and world.outputs() == {}
+    )
 
 
-@pytest.mark.parametrize("setting", ['{"single": True}', '{"par_type": "process"}', '{"dep_file": "x.db"}', '{"backend": "json"}'])
+@pytest.mark.parametrize(
+    "setting", ['{"single": True}', '{"par_type": "process"}', '{"dep_file": "x.db"}', '{"backend": "json"}']
+)
 def test_the_same_is_refused_in_dodo(world: World, setting: str) -> None:
     world.library("base")
     world.write("dodo.py", f"from buildlib.tasks.dodo import DOIT_CONFIG\nDOIT_CONFIG.update({setting})\n")
@@ -214,7 +241,11 @@ def test_other_reporters_work_and_the_log_is_written_all_the_same(world: World, 
     world.library("base")
     assert world.good("-r", reporter, "wheel:base").err == ""
     assert json.loads(world.good("why", "--json", "wheel:base").out)[0]["word"] == "built"
-    assert [json.loads(line)["event"] for line in world.read(".buildlib/log.jsonl").splitlines()] == ["run", "step", "end"]
+    assert [json.loads(line)["event"] for line in world.read(".buildlib/log.jsonl").splitlines()] == [
+        "run",
+        "step",
+        "end",
+    ]
     assert world.good().counts == {"built": 0, "up to date": 1}
 
 
@@ -241,7 +272,14 @@ def test_names_of_any_bytes_keep_a_line_a_line(built: World) -> None:
 
 @pytest.mark.parametrize("command", ["list", "plan", "-a", "info wheel:base", "dumpdb"])
 def test_a_reader_that_goes_away_is_no_error(built: World, command: str) -> None:
-    process = subprocess.Popen(built.command(*command.split()), cwd=built.root, env=built.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        built.command(*command.split()),
+        cwd=built.root,
+        env=built.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     errors = process.stderr.read()
@@ -252,7 +290,15 @@ def test_a_reader_that_goes_away_is_no_error(built: World, command: str) -> None
 def test_a_full_disk_under_stdout_is_one_line(built: World) -> None:
     for command in (["-a"], ["list"]):
         with open("/dev/full", "w") as full:
-            done = subprocess.run(built.command(*command), cwd=built.root, env=built.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            done = subprocess.run(
+                built.command(*command),
+                cwd=built.root,
+                env=built.environ,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
         assert done.returncode != 0 and "output: cannot be written" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -286,11 +332,21 @@ def test_colours_are_for_terminals_that_want_them(built: World) -> None:
 @pytest.mark.slow
 def test_the_progress_bar_leaves_each_line_alone(world: World) -> None:
     for name in ("a", "b", "c"):
-        world.edit(f"{world.library(name)}/backend/tiny.py", "    with open(\"py", "    import time; time.sleep(1.5)\n    with open(\"py")
+        world.edit(
+            f"{world.library(name)}/backend/tiny.py",
+            '    with open("py',
+            '    import time; time.sleep(1.5)\n    with open("py',
+        )
     written = terminal(world, "-n", "2")
     assert "0/3" in written
-    shown = [line.rpartition("\033[2K")[2] for line in written.replace("\r\n", "\n").split("\n") if " built" in line or "\033[32mbuilt" in line]
-    assert [line.split()[:2] for line in shown[:3]] == [["wheel", line.split()[1]] for line in shown[:3]] and shown[3].startswith("3 built in")
+    shown = [
+        line.rpartition("\033[2K")[2]
+        for line in written.replace("\r\n", "\n").split("\n")
+        if " built" in line or "\033[32mbuilt" in line
+    ]
+    assert [line.split()[:2] for line in shown[:3]] == [["wheel", line.split()[1]] for line in shown[:3]] and shown[
+        3
+    ].startswith("3 built in")
 
 
 # -- being interrupted
@@ -299,10 +355,16 @@ def test_the_progress_bar_leaves_each_line_alone(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("jobs", ["0", "4"])
-def test_an_interrupted_run_keeps_what_finished_and_leaves_nothing_behind(world: World, number: int, code: int, jobs: str) -> None:
+def test_an_interrupted_run_keeps_what_finished_and_leaves_nothing_behind(
+    world: World, number: int, code: int, jobs: str
+) -> None:
     world.library("quick")
     for name in ("slow-a", "slow-b"):
-        world.edit(f"{world.library(name)}/backend/tiny.py", "    with open(\"py", "    import time; time.sleep(30)\n    with open(\"py")
+        world.edit(
+            f"{world.library(name)}/backend/tiny.py",
+            '    with open("py',
+            '    import time; time.sleep(30)\n    with open("py',
+        )
     world.good("wheel:quick")
     world.edit("libs/quick/quick/__init__.py", "quick", "QUICK")
     process = world.start("-n", jobs, "wheel:quick", "wheel:slow-a", "wheel:slow-b")

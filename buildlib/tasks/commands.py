@@ -1,4 +1,4 @@
-"""doit's other commands, where they show or touch our steps: list, info, clean, dumpdb; and the new ones: plan, why, lock.
+"""doit's other commands, where they show or touch our steps (list, info, clean, dumpdb), and new ones: plan, why, lock.
 
 Knows doit's command interface. Does not decide anything: it asks the session.
 """
@@ -66,7 +66,9 @@ class Clean(StockClean):  # type: ignore[misc]  # doit has no type hints
 
     name = "clean"
 
-    def _execute(self, dryrun: bool, cleandep: bool, cleanall: bool, cleanforget: bool, pos_args: list[str] | None = None) -> None:
+    def _execute(
+        self, dryrun: bool, cleandep: bool, cleanall: bool, cleanforget: bool, pos_args: list[str] | None = None
+    ) -> None:
         words = list(pos_args or ())
         names = [step for word in words for step in self.session.names.groups.get(word, (word,))]
         super()._execute(dryrun, cleandep, cleanall, cleanforget, names)
@@ -102,13 +104,14 @@ class DumpDB(Command):  # type: ignore[misc]  # doit has no type hints
 
 
 class _OfBuildlib(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
-    """A command of ours, which every repository has whose doit comes with buildlib: where it has no sense it says so."""
+    """A command of ours. Every repository has it whose doit comes with buildlib: where it has no sense it says so."""
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run it where the tasks are ours."""
         if not getattr(self.loader, "buildlib", False):
             raise InvalidDodoFile(
-                f'pyproject.toml: [tool.doit] has no loader = "buildlib" in this directory; run doit {self.name} at the root of a workspace'
+                'pyproject.toml: [tool.doit] has no loader = "buildlib" in this directory; '
+                f"run doit {self.name} at the root of a workspace"
             )
         try:
             return super().execute(params, args)  # type: ignore[no-any-return]
@@ -125,7 +128,7 @@ class Plan(_OfBuildlib):
     doc_description = "Without a task: build. `will` runs; `may` is known only after the step that its reason names."
     cmd_options = (OPT_JSON,)
 
-    def _execute(self, json: bool, pos_args: list[str]) -> int:  # noqa: A002  # doit names the parameter by the option
+    def _execute(self, json: bool, pos_args: list[str]) -> int:  # doit names the parameter by the option
         from buildlib.tasks.loader import step_names, uses
 
         words = pos_args or ["build"]
@@ -148,7 +151,9 @@ class Plan(_OfBuildlib):
         """Leave out what `doit ignore` keeps from running, and what needs that."""
         ignored: set[str] = set()
         for d in moving:
-            if self.session.database.values(d.task).get("ignore:") or not ignored.isdisjoint(self.session.step(d.task).needs):
+            if self.session.database.values(d.task).get("ignore:") or not ignored.isdisjoint(
+                self.session.step(d.task).needs
+            ):
                 ignored.add(d.task)
         return [d for d in moving if d.task not in ignored]
 
@@ -167,7 +172,13 @@ class Plan(_OfBuildlib):
 
 
 def _first_reason(reasons: Mapping[str, Any]) -> str:
-    said_so = {"changed_file_dep": "changed", "added_file_dep": "added", "removed_file_dep": "removed", "missing_file_dep": "is missing", "missing_target": "is missing"}
+    said_so = {
+        "changed_file_dep": "changed",
+        "added_file_dep": "added",
+        "removed_file_dep": "removed",
+        "missing_file_dep": "is missing",
+        "missing_target": "is missing",
+    }
     for key, word in said_so.items():
         if reasons.get(key):
             return f"{min(reasons[key])} {word}"
@@ -182,7 +193,7 @@ class Why(_OfBuildlib):
     doc_usage = "TASK ..."
     cmd_options = (OPT_JSON,)
 
-    def _execute(self, json: bool, pos_args: list[str]) -> int:  # noqa: A002  # doit names the parameter by the option
+    def _execute(self, json: bool, pos_args: list[str]) -> int:  # doit names the parameter by the option
         if not pos_args:
             raise InvalidCommand("why needs a task; `doit list --all` shows them")
         names = [step for word in pos_args for step in self.session.resolve(word) or (word,)]

@@ -71,7 +71,9 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
         moving = [d for n in self._members(name) if (d := self._looked.get(n)) and d.certainty != CLEAN]
         if moving:
             status.status = "run"
-            status.reasons["buildlib"] = [d.reason if d.task == name else f"{d.task.replace(':', ' ', 1)}: {d.reason}" for d in moving]
+            status.reasons["buildlib"] = [
+                d.reason if d.task == name else f"{d.task.replace(':', ' ', 1)}: {d.reason}" for d in moving
+            ]
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
         """Commit the record of a step (or doit's own of a user's task)."""
@@ -142,7 +144,9 @@ class StepAction(BaseAction):  # type: ignore[misc]  # doit has no type hints
 
             self.session.ended[self.name] = "failed"
             cause = f"{type(fault).__name__}: {fault}"
-            return StepFailed(BuildlibError(self.name, cause, "this is a fault of buildlib's: report it", traceback.format_exc()))
+            return StepFailed(
+                BuildlibError(self.name, cause, "this is a fault of buildlib's: report it", traceback.format_exc())
+            )
         self.values = self.get_outputs()
         return None
 

@@ -1,7 +1,8 @@
 """doit's loader: tasks generated from the workspace, beside the user's own from `dodo.py`.
 
-For `doit run` it hands over only what may run: what was asked for, what is stale, what depends on that, and the user's tasks that are
-needed. Every other command sees all tasks. Knows doit's loader interface. Does not decide what is stale (the plan does).
+For `doit run` it hands over only what may run: what was asked for, what is stale, what depends on that, and the user's
+tasks that are needed. Every other command sees all tasks. Knows doit's loader interface. Does not decide what is stale
+(the plan does).
 """
 
 import os
@@ -26,7 +27,11 @@ REFUSED = {
     "single": (False, "-s", "ignores what a task needs, and would leave stale outputs; run the task without it"),
     "dep_file": (RECORDS, "--db-file", "would hide what is known of past runs; leave it out"),
     "backend": ("buildlib", "--backend", "would hide what is known of past runs; leave it out"),
-    "par_type": ("thread", "-P process", "cannot run these tasks; leave it out (-n runs threads, each heavy action in a process of its own)"),
+    "par_type": (
+        "thread",
+        "-P process",
+        "cannot run these tasks; leave it out (-n runs threads, each heavy action in a process of its own)",
+    ),
 }
 """What bypasses the laws, by doit's name of the option: the only value it may have, its switch, why, and the cure."""
 
@@ -54,7 +59,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
                 raise _fault(error) from None
 
     def load_doit_config(self) -> dict[str, Any]:
-        """Return doit's settings: other steps go on after a failure, parallel means threads; `dodo.py` has the last word."""
+        """Return doit's settings: after a failure others go on, parallel means threads; `dodo.py` has the last word."""
         user = super().load_doit_config() if self.namespace else {}
         _refuse(user, f"{DODO}: DOIT_CONFIG ")
         return {"continue": True, "par_type": "thread", **user}
@@ -62,7 +67,9 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Task]:
         """Return the tasks that `cmd` needs. Errors are one line each, and nothing was done."""
         if cmd.name == "reset-dep":
-            raise InvalidCommand("reset-dep would bless stale outputs; run `doit` instead, it rebuilds only what changed")
+            raise InvalidCommand(
+                "reset-dep would bless stale outputs; run `doit` instead, it rebuilds only what changed"
+            )
         try:
             return self._run_tasks(cmd, pos_args) if cmd.execute_tasks else self._all_tasks(cmd, pos_args)
         except BuildlibError as error:
@@ -72,11 +79,20 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
 
     def _run_tasks(self, cmd: Any, pos_args: list[str]) -> list[Task]:
         if cmd.name != "run":
-            raise InvalidCommand(f"{cmd.name} would run tasks past the engine; `doit info TASK` shows what a task reads and makes")
+            raise InvalidCommand(
+                f"{cmd.name} would run tasks past the engine; `doit info TASK` shows what a task reads and makes"
+            )
         if not hasattr(cmd, "engine"):
-            raise InvalidDodoFile('pyproject.toml: [tool.doit.plugins.command] has no run; add run = "buildlib.tasks.run:Run"')
+            raise InvalidDodoFile(
+                'pyproject.toml: [tool.doit.plugins.command] has no run; add run = "buildlib.tasks.run:Run"'
+            )
         user = self._user_tasks(cmd, pos_args)
-        asked = _words(cmd.sel_tasks or (), user)
+        if cmd.engine.params.get("num_process") < 0:
+            raise InvalidCommand("-n: the number of jobs cannot be below 0; give 1 or more")
+        words = _words(cmd.sel_tasks or (), user)
+        if words:  # doit drops all that follows a name given twice
+            cmd.sel_tasks = [part for name, arguments in words.items() for part in (name, *arguments)]
+        asked = list(words)
         proof = None if cmd.engine.always or uses(user, asked) else quick.prove(asked)
         if proof is not None and proof.counts is not None:
             cmd.engine.answered = proof.counts
@@ -91,7 +107,10 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         session = cmd.engine.session = Session(acts=True, proof=proof)
         session.begin()
         if not session.workspace.projects:
-            said.err("pyproject.toml: no projects; make a directory with a pyproject.toml in libs/ or services/, or set libs and services in [tool.buildlib]")
+            said.err(
+                "pyproject.toml: no projects; make a directory with a pyproject.toml in libs/ or services/, "
+                "or set libs and services in [tool.buildlib]"
+            )
         if cmd.engine.params.get("verbosity") == 2:
             session.stream = lambda text: said.err(text.rstrip("\n"))
         cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
@@ -113,7 +132,10 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         return tasks
 
     def _user_tasks(self, cmd: Any, pos_args: list[str]) -> dict[str, Task]:
-        if not any(callable(v) and (n.startswith("task_") or hasattr(v, "create_doit_tasks")) for n, v in self.namespace.items()):
+        if not any(
+            callable(v) and (n.startswith("task_") or hasattr(v, "create_doit_tasks"))
+            for n, v in self.namespace.items()
+        ):
             return {}
         try:
             tasks = {task.name: task for task in super().load_tasks(cmd, pos_args)}
@@ -121,14 +143,20 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             raise _fault(error) from None
         for name in tasks:
             if name.partition(":")[0] in _DOC:
-                raise InvalidDodoFile(f"{DODO}: a task is called {name}, which is a name of buildlib's; give it another name")
+                raise InvalidDodoFile(
+                    f"{DODO}: a task is called {name}, which is a name of buildlib's; give it another name"
+                )
         return tasks
 
     def _check(self, session: Any, user: Mapping[str, Task], words: Iterable[str]) -> None:
         """Raise if a word names nothing, with the nearest name that does."""
         for word in words:
-            if not _named(user, word) and not steps_of(session, word) and word not in _DOC:  # a verb may have no step here
-                raise InvalidCommand(_unknown(word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names]))
+            if (
+                not _named(user, word) and not steps_of(session, word) and word not in _DOC
+            ):  # a verb may have no step here
+                raise InvalidCommand(
+                    _unknown(word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names])
+                )
 
     # -- every other command
 
@@ -163,7 +191,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             cmd.sel_tasks = ["build"]  # what a bare `doit` stands for
 
     def _described(self, cmd: Any, session: Any, pos_args: list[str]) -> set[str]:
-        """Return the steps of which `cmd` has to know what they read and need: describing all of a large workspace takes time."""
+        """Return the steps of which `cmd` has to know what they read and need: to describe all of them takes time."""
         follows = {
             "clean": self.options.get("cleandep") or (cmd.sel_tasks and not pos_args),
             "forget": self.options.get("forget_sub"),
@@ -203,19 +231,23 @@ def _unknown(word: str, known: Iterable[str]) -> str:
     if word.startswith("-"):
         return f"{word}: options go before the tasks; `doit help run` shows them"
     near = get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"{said.plain(word)}: no such task, target or command; " + (f"did you mean {near[0]}?" if near else "`doit list --all` shows the tasks")
+    return f"{said.plain(word)}: no such task, target or command; " + (
+        f"did you mean {near[0]}?" if near else "`doit list --all` shows the tasks"
+    )
 
 
-def _words(selected: Iterable[str], user: Mapping[str, Task]) -> list[str]:
-    """Return the names among `selected`: options and positional arguments of a user's task are none."""
-    rest, names = list(selected), []
+def _words(selected: Iterable[str], user: Mapping[str, Task]) -> dict[str, list[str]]:
+    """Return the names among `selected`, each once, with the options and arguments that follow a user's task."""
+    rest, names = list(selected), dict[str, list[str]]()
     while rest:
-        names.append(rest.pop(0))
-        task = user.get(names[-1])
-        if task is not None:
+        name = rest.pop(0)
+        task, before = user.get(name), rest
+        if task is not None and task.pos_arg is not None:
+            rest = []
+        elif task is not None and rest:
             options = TaskParse([CmdOption(option) for option in (*task.creator_params, *task.params)])
-            rest = options.parse(rest)[1] if rest else rest
-            rest = [] if task.pos_arg is not None else rest
+            rest = list(options.parse(rest)[1])
+        names.setdefault(name, before[: len(before) - len(rest)])
     return names
 
 
@@ -246,7 +278,7 @@ def _decides_later(task: Task) -> bool:
 
 
 def _named(user: Mapping[str, Task], word: str) -> list[str]:
-    """Return the user's tasks that `word` means: by name, wildcard or target, or made later by what may know it (`@create_after`)."""
+    """Return the user's tasks that `word` means: by name, wildcard, target, or what `@create_after` may make."""
     if word in user:
         return [word]
     found = [n for n, task in user.items() if word in task.targets or ("*" in word and fnmatchcase(n, word))]
@@ -273,12 +305,22 @@ def uses(user: Mapping[str, Task], asked: Iterable[str]) -> dict[str, Task]:
 
 
 def _link(session: Any, wanted: Iterable[Task], loaded: Mapping[str, Task]) -> None:
-    """Let the user's tasks wait for the steps whose outputs they read: of one never built, doit cannot know the targets."""
+    """Let the user's tasks wait for the steps whose outputs they read.
+
+    Of a step never built, doit cannot know the targets; by `getargs` alone it would judge the task before the step ran.
+    """
     for task in wanted:
         for path in sorted(task.targets):
-            if any(path == o.path for step in steps_of(session, path) if step in session.records for o in session.records[step].outputs):
-                raise InvalidDodoFile(f"{DODO}: task {task.name} has a target that is a step's, {path}; give it another place")
-        for path in sorted(task.file_dep):
+            if any(
+                path == o.path
+                for step in steps_of(session, path)
+                if step in session.records
+                for o in session.records[step].outputs
+            ):
+                raise InvalidDodoFile(
+                    f"{DODO}: task {task.name} has a target that is a step's, {path}; give it another place"
+                )
+        for path in (*sorted(task.file_dep), *(name for name, _ in task.getargs.values())):
             task.task_dep += [s for s in steps_of(session, path) if s in loaded and s not in task.task_dep]
 
 
@@ -288,7 +330,12 @@ def _needs(task: Task) -> list[str]:
 
 def _referred(user: Mapping[str, Task]) -> list[str]:
     """Return every word by which the user's tasks may mean a step of ours: names, wildcards, paths of targets."""
-    return [word for task in user.values() for word in (*_needs(task), *task.wild_dep, *sorted(task.file_dep)) if word not in user]
+    return [
+        word
+        for task in user.values()
+        for word in (*_needs(task), *task.wild_dep, *sorted(task.file_dep))
+        if word not in user
+    ]
 
 
 def _stand_in(name: str, needs: list[str]) -> Task:
@@ -341,7 +388,9 @@ def _group(session: Any, name: str) -> Task:
     steps = list(session.names.groups.get(name, ()))
     if colon:
         kind = session.workspace.projects[project].kind
-        return Task(name, None, task_dep=steps, subtask_of=head, doc=f"{kind} {session.workspace.projects[project].path}")
+        return Task(
+            name, None, task_dep=steps, subtask_of=head, doc=f"{kind} {session.workspace.projects[project].path}"
+        )
     members = [n for n in session.names.groups if n.startswith(f"{name}:")] if name == "build" else steps
     return Task(name, None, task_dep=members, has_subtask=True, doc=f"{_DOC.get(name, name)} of every project")
 

@@ -1,4 +1,4 @@
-"""The progress bar of a long run on a terminal, by rich, on stderr. It appears after a second, so that short runs stay quiet.
+"""The progress bar of a long run on a terminal, by rich, on stderr. It appears after a second: short runs stay quiet.
 
 Knows names and counts of steps. Does not know what they do.
 """

@@ -1,6 +1,7 @@
 """doit's reporter: a line a step when its record is committed, one line of summary, one line an error.
 
-Knows doit's reporter interface and the words of `said`. The user's own tasks are reported as doit's console reporter does.
+Knows doit's reporter interface and the words of `said`. The user's own tasks are reported as doit's console reporter
+does.
 """
 
 from typing import Any
@@ -71,9 +72,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]  # doit has no type hints
             self._end(task.name, "skipped", 0.0, culprit(self.session, task.name))
         else:
             self._end(task.name, "failed", 0.0, self.session.plan[task.name].reason)
-            self._error(task.name, fail)
+            self._error(fail)
 
-    def _error(self, name: str, fail: BaseFail) -> None:
+    def _error(self, fail: BaseFail) -> None:
         error = getattr(fail, "error", None)
         if error is None:  # a fault of ours: the whole story helps more than a short line
             said.err(fail.get_msg().rstrip())

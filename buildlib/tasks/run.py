@@ -22,7 +22,8 @@ class Engine:
 
     Attributes:
         answered: the counts, where the quick index answered. session: else, once planned.
-        said: errors already shown. erred: whether anything but a task's own failure went wrong; None if the reporter is not ours.
+        said: errors already shown. erred: whether anything but a task's own failure went wrong; None if that is not
+            known, with a reporter that is not ours.
     """
 
     def __init__(self, params: Any) -> None:
@@ -38,7 +39,7 @@ class Engine:
         return bool(self.params.get("always"))
 
     def choose_jobs(self, runnable: int, user_tasks: bool) -> None:
-        """Choose how many steps run at once where `-n` does not say; the user's own tasks run one by one, as doit's do."""
+        """Choose how many steps run at once where `-n` does not say; with the user's tasks one by one, as doit does."""
         if "num_process" in self.params._non_default_keys:
             return
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,7 +75,7 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
     name = "run"
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Run what `args` name. Ctrl-C and SIGTERM end the children, keep what finished, and leave no temporary file."""
+        """Run what `args` name. Ctrl-C and SIGTERM end the children, keep what finished, leave no temporary file."""
         self.engine = Reporter.engine = Engine(params)
         signal.signal(signal.SIGTERM, _terminated)
         code = 0

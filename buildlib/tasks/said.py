@@ -1,10 +1,12 @@
 """What is said: lines of steps, the summary, warnings and errors. Data on stdout, everything else on stderr.
 
-Knows words, columns and colours. Does not know when to say what. Imports nothing heavy: a no-op says its one line through here.
+Knows words, columns and colours. Does not know when to say what. Imports nothing heavy: a no-op says its one line
+through here.
 """
 
 import os
 import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
@@ -16,7 +18,7 @@ _COLOURS = {"built": "32", "fetched": "36", "remote": "36", "unchanged": "2", "f
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:
-    """Return the last line of a run: words with a count of zero are left out, except that `0 built` is said when nothing was."""
+    """Return the last line of a run: words with a count of zero left out, but `0 built` said when nothing was."""
     said = [f"{counts.get(word, 0)} {word}" for word in WORDS if counts.get(word)]
     if not any(counts.get(word) for word in ("built", "fetched", "remote", "unchanged")):
         said.insert(0, "0 built")
@@ -26,7 +28,8 @@ def summary(counts: dict[str, int], seconds: float) -> str:
 def step_line(task: str, word: str, seconds: float, reason: str, width: int, colour: bool) -> str:
     """Return the line of one step: `wheel telemetry  built  0.05s  libs/telemetry/telemetry/log.py changed`."""
     shown = f"\033[{_COLOURS[word]}m{word}\033[0m" if colour and word in _COLOURS else word
-    return f"{task.replace(':', ' ', 1):<{width}}  {shown}{' ' * (9 - len(word))}  {seconds:.2f}s  {plain(reason)}".rstrip()
+    name, pad = task.replace(":", " ", 1), " " * (9 - len(word))
+    return f"{name:<{width}}  {shown}{pad}  {seconds:.2f}s  {plain(reason)}".rstrip()
 
 
 def plain(text: str) -> str:
@@ -36,7 +39,12 @@ def plain(text: str) -> str:
 
 def coloured(stream: "TextIO") -> bool:
     """Return whether `stream` shows colours: a terminal, and neither NO_COLOR nor a dumb one."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and hasattr(stream, "isatty") and stream.isatty()
+    return (
+        not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+        and hasattr(stream, "isatty")
+        and stream.isatty()
+    )
 
 
 def out(text: str, stream: "TextIO | None" = None) -> None:
@@ -62,4 +70,6 @@ def _write(stream: "TextIO", text: str) -> None:
         if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
             from buildlib.errors import BuildlibError
 
-            raise BuildlibError("output", f"cannot be written ({error.strerror})", "free disk space, or write it elsewhere") from None
+            raise BuildlibError(
+                "output", f"cannot be written ({error.strerror})", "free disk space, or write it elsewhere"
+            ) from None
