@@ -1,14 +1,17 @@
 """The database: records of steps and doit's own rows, in one SQLite file (WAL, a commit a step).
 
-The same file serves every doit command (`backend.py`), so `list`, `info`, `forget` and `clean` see what `run` wrote. The first write of a process removes
-the quick index first: an index that is there speaks of records nobody touched since. Knows SQL and rows. Does not decide anything.
+The same file serves every doit command (`backend.py`), so `list`, `info`, `forget` and `clean` see what `run` wrote.
+The first write of a process removes the quick index first: an index that is there speaks of records nobody touched
+since. A file that is damaged is started anew: it costs time, never a wrong skip. SQLite sees damage of its pages only,
+so what a record says of outputs is sealed by a checksum of our own. Knows SQL and rows. Does not decide anything.
 """
 
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+import zlib
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buildlib.errors import BuildlibError
 from buildlib.fingerprint.index import RECORDS
@@ -19,15 +22,16 @@ if TYPE_CHECKING:
     import sqlite3
 
 PATH = RECORDS
-SCHEMA = 1
+SCHEMA = 2
 
 _TABLES = """
-create table if not exists record(task text primary key, state text not null, fingerprint text not null, outputs text not null,
-    intent text not null, reason text not null, word text not null, seconds real not null, finished real not null);
+create table if not exists record(task text primary key, state text not null, fingerprint text not null,
+    outputs text not null, seal integer not null, intent text not null, reason text not null, word text not null,
+    seconds real not null, finished real not null);
 create table if not exists parts(task text primary key, parts text not null);
 create table if not exists doit(task text primary key, data text not null);
 """
-_COLUMNS = "state, fingerprint, outputs, intent, reason, word, seconds, finished"
+_COLUMNS = "task, state, fingerprint, outputs, seal, intent, reason, word, seconds, finished"
 
 
 class Records(MutableMapping[str, Record]):
@@ -80,12 +84,12 @@ class Database:
 
     def records(self) -> dict[str, Record]:
         """Return all records by step name; a damaged row counts as no row."""
-        return {task: r for task, *row in self._query(f"select task, {_COLUMNS} from record") if (r := _record(row))}
+        return {row[0]: r for row in self._query(f"select {_COLUMNS} from record") if (r := _record(row))}
 
     def record(self, task: str) -> Record | None:
         """Return the record of one step."""
         rows = self._query(f"select {_COLUMNS} from record where task = ?", task)
-        return _record(list(rows[0])) if rows else None
+        return _record(rows[0]) if rows else None
 
     def parts(self, task: str) -> Parts:
         """Return the parts of the last success of `task`; none where it has none or the row is damaged."""
@@ -97,11 +101,11 @@ class Database:
         return parts if isinstance(parts, dict) else {}
 
     def begin(self, task: str, reason: str) -> None:
-        """Mark `task` as running, durably, before anything of it is done; what the last success was stays for the reason."""
+        """Mark `task` as running, durably, before anything of it is done; the last success stays for the reason."""
         self._write(
-            "insert into record values(?, 'running', '', '[]', '[]', ?, '', 0, 0) "
+            "insert into record values(?, 'running', '', '[]', ?, '[]', ?, '', 0, 0) "
             "on conflict(task) do update set state = 'running', reason = excluded.reason",
-            task, reason,
+            task, _seal(task, "[]"), reason,
         )  # fmt: skip
 
     def announce(self, task: str, paths: Iterable[str]) -> None:
@@ -111,13 +115,12 @@ class Database:
     def done(self, task: str, record: Record, parts: Parts) -> None:
         """Keep a success: its record and its parts, in one commit."""
         outputs = json.dumps([[o.name, o.path, o.sha256, o.size, o.executable] for o in record.outputs])
-        row = (task, "done", record.fingerprint, outputs, "[]", record.reason, record.word, record.seconds, record.finished)
-        with self._guard:
-            connection = self._open_for_write()
-            connection.execute("begin immediate")
-            connection.execute("insert or replace into record values(?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            connection.execute("insert or replace into parts values(?, ?)", (task, json.dumps(parts, sort_keys=True)))
-            connection.execute("commit")
+        kept = (task, record.fingerprint, outputs, _seal(task, outputs))
+        told = (record.reason, record.word, record.seconds, record.finished)
+        self._write_all(
+            ("insert or replace into record values(?, 'done', ?, ?, ?, '[]', ?, ?, ?, ?)", (*kept, *told)),
+            ("insert or replace into parts values(?, ?)", (task, json.dumps(parts, sort_keys=True))),
+        )
 
     def failed(self, task: str) -> None:
         """Note that a run of `task` failed; the last success stays for the reason."""
@@ -126,20 +129,21 @@ class Database:
     def skipped(self, task: str, reason: str) -> None:
         """Note that `task` cannot be made here (no engine) and that this was said; what its record proves stays."""
         self._write(
-            "insert into record values(?, 'skipped', '', '[]', '[]', ?, 'skipped', 0, 0) "
+            "insert into record values(?, 'skipped', '', '[]', ?, '[]', ?, 'skipped', 0, 0) "
             "on conflict(task) do update set word = excluded.word, reason = excluded.reason",
-            task, reason,
+            task, _seal(task, "[]"), reason,
         )  # fmt: skip
 
     def forget(self, task: str) -> None:
         """Forget how `task` went. Which files are ours is remembered, so that older ones still go."""
-        self._write("update record set state = 'forgotten', fingerprint = '' where task = ?", task)
-        self._write("delete from parts where task = ?", task)
+        self._write_all(
+            ("update record set state = 'forgotten', fingerprint = '' where task = ?", (task,)),
+            ("delete from parts where task = ?", (task,)),
+        )
 
     def drop(self, task: str) -> None:
         """Remove every trace of `task`: its outputs are gone."""
-        for table in ("record", "parts", "doit"):
-            self._write(f"delete from {table} where task = ?", task)
+        self._write_all(*((f"delete from {table} where task = ?", (task,)) for table in ("record", "parts", "doit")))
 
     # -- doit's rows
 
@@ -148,7 +152,7 @@ class Database:
         rows = self._query("select data from doit where task = ?", task)
         try:
             return dict(json.loads(rows[0][0])) if rows else {}
-        except ValueError:
+        except (ValueError, TypeError):
             return {}
 
     def set_values(self, task: str, data: dict[str, Any]) -> None:
@@ -175,15 +179,32 @@ class Database:
     def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         if self._connection is None and not os.path.exists(self.path):
             return []
-        with self._guard:
-            try:
-                return self._open().execute(statement, values).fetchall()
-            except Exception as error:
-                return self._recover(error)
+        return self._do(lambda connection: connection.execute(statement, values).fetchall(), self._open)
 
     def _write(self, statement: str, *values: Any) -> None:
+        self._write_all((statement, values))
+
+    def _write_all(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        """Execute `statements` in one commit."""
+        self._do(lambda connection: _execute(connection, statements), self._open_for_write)
+
+    def _do(self, act: "Callable[[sqlite3.Connection], _T]", opened: "Callable[[], sqlite3.Connection]") -> "_T":
+        """Return what `act` does with the connection; where the file turns out to be damaged, with a new, empty one.
+
+        Raises:
+            BuildlibError: the disk, or a permission, is in the way.
+        """
+        import sqlite3
+
         with self._guard:
-            self._open_for_write().execute(statement, values)
+            try:
+                return act(opened())
+            except (sqlite3.Error, OSError, UnicodeError) as error:
+                self._start_anew(error)
+            try:
+                return act(opened())
+            except (sqlite3.Error, OSError, UnicodeError) as error:
+                raise self._unusable(error) from None
 
     def _open_for_write(self) -> "sqlite3.Connection":
         if self._before_write is not None:
@@ -193,50 +214,78 @@ class Database:
 
     def _open(self) -> "sqlite3.Connection":
         if self._connection is None:
-            import sqlite3
-
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-            try:
-                self._connection = _connect(self.path)
-            except sqlite3.DatabaseError as error:
-                self._recover(error)
-                self._connection = _connect(self.path)
+            self._connection = _connect(self.path)
         return self._connection
 
-    def _recover(self, error: Exception) -> list[tuple[Any, ...]]:
-        """Start anew where the file is no database any more: it costs time, never a wrong skip."""
-        import sqlite3
-
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        if not damaged:
-            raise BuildlibError(self.path, f"cannot be used ({error})", "free disk space, check its permissions, or delete it") from None
+    def _start_anew(self, error: Exception) -> None:
+        """Remove the file if `error` means that it is damaged. Raises `BuildlibError` if it means anything else."""
+        # Without a code: a text that is none, a schema that is not ours.
+        if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _SURROUNDINGS:
+            raise self._unusable(error) from None
         self.close()
         if self._before_write is not None:
             self._before_write()
-        for suffix in ("", "-wal", "-shm"):
-            if os.path.exists(self.path + suffix):
-                os.remove(self.path + suffix)
-        return []
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                if os.path.lexists(self.path + suffix):
+                    os.remove(self.path + suffix)
+        except OSError as problem:
+            raise self._unusable(problem) from None
+
+    def _unusable(self, error: Exception) -> BuildlibError:
+        cause = error.strerror if isinstance(error, OSError) else error
+        return BuildlibError(self.path, f"cannot be used ({cause})", "free disk space, check permissions, or delete it")
+
+
+_T = TypeVar("_T")
+
+_SURROUNDINGS = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 23})
+"""SQLite's primary result codes that speak of a disk, memory, locks or permissions, not of a damaged file: PERM, BUSY,
+LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, AUTH (https://sqlite.org/rescode.html)."""
+
+
+def _execute(connection: "sqlite3.Connection", statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    connection.execute("begin immediate")
+    try:
+        for statement, values in statements:
+            connection.execute(statement, values)
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have rolled it back already
+            connection.execute("rollback")
+        raise
 
 
 def _connect(path: str) -> "sqlite3.Connection":
     import sqlite3
 
     connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
-    connection.execute("pragma journal_mode=wal")
-    connection.execute("pragma synchronous=normal")
-    version = connection.execute("pragma user_version").fetchone()[0]
-    if version not in (0, SCHEMA):
+    try:
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma synchronous=normal")
+        version = connection.execute("pragma user_version").fetchone()[0]
+        if version not in (0, SCHEMA):
+            raise sqlite3.DatabaseError(f"schema {version}")
+        if version == 0:
+            connection.executescript(f"begin immediate; {_TABLES} pragma user_version={SCHEMA}; commit")
+    except BaseException:
         connection.close()
-        raise sqlite3.DatabaseError(f"schema {version}")
-    if version == 0:
-        connection.executescript(f"begin immediate; {_TABLES} pragma user_version={SCHEMA}; commit")
+        raise
     return connection
 
 
-def _record(row: list[Any]) -> Record | None:
-    state, fingerprint, outputs, intent, reason, word, seconds, finished = row
+def _seal(task: str, outputs: str) -> int:
+    """Return a checksum of what a record says of its outputs: a damaged fingerprint equals no other, but a damaged name
+    of an output could pass for another."""
+    return zlib.crc32(f"{task}\n{outputs}".encode("utf-8", "surrogateescape"))
+
+
+def _record(row: Sequence[Any]) -> Record | None:
+    task, state, fingerprint, outputs, seal, intent, reason, word, seconds, finished = row
     try:
+        if seal != _seal(task, outputs):
+            return None
         made = tuple(Output(*fields) for fields in json.loads(outputs))
         return Record(state, fingerprint, made, tuple(json.loads(intent)), reason, word, seconds, finished)
     except (ValueError, TypeError):
