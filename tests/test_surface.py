@@ -233,6 +233,14 @@ def _path() -> dict[str, str]:
     return {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "clean"])
+def test_a_state_directory_that_cannot_be_is_one_line(world: World, command: str) -> None:
+    world.library("base")
+    world.write(".buildlib", "in the way")
+    run = world.doit(command)
+    assert run.code == 3 and ".buildlib" in run.err and run.err.count("\n") == 1
+
+
 # -- output
 
 

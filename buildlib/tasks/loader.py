@@ -74,6 +74,9 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             return self._run_tasks(cmd, pos_args) if cmd.execute_tasks else self._all_tasks(cmd, pos_args)
         except BuildlibError as error:
             raise InvalidCommand(str(error)) from None
+        except OSError as error:
+            place, cause = error.filename or ".buildlib", error.strerror or error
+            raise InvalidCommand(f"{place}: {cause}; check what is there, its permissions, and free space") from None
 
     # -- doit run
 
