@@ -1,4 +1,5 @@
 """The sample workspace end to end: wheels, requirements and stages that work where no source tree is."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import json
 import os
@@ -13,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from uv import find_uv_bin
-
 from test_real_backends import built_by_build, built_by_us
+from uv import find_uv_bin
 from world import World
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,12 @@ NAMES = {"tracking": "parcel-tracking"}
 def sample(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> World:
     """Return a repository of the sample's files as they are here, built once."""
     world = World(tmp_path_factory.mktemp("sample") / "w", cache)
-    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard", "libs", "services"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard", "libs", "services"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     for path in listed.stdout.decode().split("\0"):
         if path and (ROOT / path).is_file():
             world.write(path, (ROOT / path).read_bytes())
@@ -54,7 +59,9 @@ def test_the_committed_toolchain_is_enough_and_the_tree_stays_clean(sample: Worl
 
 
 @pytest.mark.parametrize("folder", PROJECTS.values())
-def test_a_wheel_of_the_sample_has_the_content_that_build_makes_from_a_fresh_clone(sample: World, folder: str, tmp_path: Path) -> None:
+def test_a_wheel_of_the_sample_has_the_content_that_build_makes_from_a_fresh_clone(
+    sample: World, folder: str, tmp_path: Path
+) -> None:
     base = os.path.basename(folder)
     ours, theirs = built_by_us(sample, NAMES.get(base, base)), built_by_build(sample, folder, tmp_path)
     assert sorted(ours) == sorted(theirs)
@@ -72,7 +79,17 @@ def installed(sample: World, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         place = tmp_path_factory.mktemp(service)
         shutil.copytree(sample.path(f"services/{service}/dist"), place / "stage")
         run(sys.executable, "-m", "venv", "--without-pip", place / "venv", cwd=place)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", place / "venv/bin/python", "install", "--no-compile", "-q"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--python",
+            place / "venv/bin/python",
+            "install",
+            "--no-compile",
+            "-q",
+        ]
         run(*pip, "--require-hashes", "-r", "requirements.txt", cwd=place / "stage")
         wheels = [*sorted((place / "stage/deps").glob("*.whl")), *sorted((place / "stage").glob("*.whl"))]
         run(*pip, "--no-index", "--no-deps", *wheels, cwd=place)
@@ -82,7 +99,16 @@ def installed(sample: World, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_installed_stage_lacks_nothing(installed: dict[str, Path], service: str, tmp_path: Path) -> None:
-    said = run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", installed[service] / "bin/python", "check", cwd=tmp_path)
+    said = run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--python",
+        installed[service] / "bin/python",
+        "check",
+        cwd=tmp_path,
+    )
     assert "No broken requirements found." in said
 
 
@@ -95,8 +121,20 @@ def free_port() -> int:
 @pytest.fixture
 def served(installed: dict[str, Path], tmp_path: Path) -> Iterator[str]:
     port = free_port()
-    env = {"HOST": "127.0.0.1", "PORT": str(port), "PATH": os.environ["PATH"], "PARCEL_LEDGER": str(tmp_path / "ledger.db"), "LEDGER_PATH": str(tmp_path / "ledger.db")}
-    server = subprocess.Popen([installed["svc-a"] / "bin/python", "-m", "svc_a"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    env = {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "PATH": os.environ["PATH"],
+        "PARCEL_LEDGER": str(tmp_path / "ledger.db"),
+        "LEDGER_PATH": str(tmp_path / "ledger.db"),
+    }
+    server = subprocess.Popen(
+        [installed["svc-a"] / "bin/python", "-m", "svc_a"],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -117,7 +155,11 @@ def test_the_http_service_answers(served: str) -> None:
 
 def test_the_worker_and_the_command_line_start(installed: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
-    env = {"PATH": os.environ["PATH"], "PARCEL_INBOX": str(tmp_path / "inbox"), "PARCEL_LEDGER": str(tmp_path / "ledger.db")}
+    env = {
+        "PATH": os.environ["PATH"],
+        "PARCEL_INBOX": str(tmp_path / "inbox"),
+        "PARCEL_LEDGER": str(tmp_path / "ledger.db"),
+    }
     run(installed["svc-b"] / "bin/python", "-m", "svc_b", "--once", cwd=tmp_path, env=env)
     assert "Usage" in run(installed["svc-report"] / "bin/parcel-report", "--help", cwd=tmp_path)
 
@@ -132,7 +174,7 @@ def pinned(text: str) -> dict[str, tuple[str, list[str]]]:
     found = {}
     for line in text.replace("\\\n", " ").splitlines():
         words = line.partition("#")[0].strip()
-        if not words or words.startswith("-") and not words.startswith("--hash"):
+        if not words or (words.startswith("-") and not words.startswith("--hash")):
             continue
         head, *hashes = re.split(r"\s+--hash=", words)
         needed = Requirement(head)
@@ -143,9 +185,22 @@ def pinned(text: str) -> dict[str, tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("service", [s for s in SERVICES if (ROOT / f"services/{s}/uv.lock").exists()])
 def test_requirements_are_those_that_uv_exports(sample: World, service: str) -> None:
-    command = [find_uv_bin(), "export", "--frozen", "--no-dev", "--no-emit-project", "--no-emit-local", "--format", "requirements.txt"]
+    command = [
+        find_uv_bin(),
+        "export",
+        "--frozen",
+        "--no-dev",
+        "--no-emit-project",
+        "--no-emit-local",
+        "--format",
+        "requirements.txt",
+    ]
     done = subprocess.run(command, cwd=sample.path(f"services/{service}"), capture_output=True, text=True)
-    exported = done.stdout if done.returncode == 0 else run(*[c for c in command if c != "--no-emit-local"], cwd=sample.path(f"services/{service}"))
+    exported = (
+        done.stdout
+        if done.returncode == 0
+        else run(*[c for c in command if c != "--no-emit-local"], cwd=sample.path(f"services/{service}"))
+    )
     exported = "\n".join(line for line in exported.splitlines() if not line.startswith(("-e ", "./", "../")))
     assert pinned(sample.read(f".buildlib/requirements/{service}.txt")) == pinned(exported)
 
@@ -155,7 +210,17 @@ def poetry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return Poetry with its export plugin, in a venv of its own."""
     venv = tmp_path_factory.mktemp("poetry") / "venv"
     run(find_uv_bin(), "venv", "-q", "--python", sys.executable, venv, cwd=venv.parent)
-    run(find_uv_bin(), "pip", "install", "-q", "--python", venv, "poetry>=2.3,<3", "poetry-plugin-export>=1.9", cwd=venv.parent)
+    run(
+        find_uv_bin(),
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        venv,
+        "poetry>=2.3,<3",
+        "poetry-plugin-export>=1.9",
+        cwd=venv.parent,
+    )
     return venv / "bin/poetry"
 
 
@@ -170,9 +235,13 @@ def test_requirements_are_those_that_poetry_exports(sample: World, service: str,
 # -- locks that do not fit
 
 
-@pytest.mark.parametrize(("service", "command"), [("svc-a", "cd services/svc-a && poetry lock"), ("svc-b", "cd services/svc-b && uv lock")])
+@pytest.mark.parametrize(
+    ("service", "command"), [("svc-a", "cd services/svc-a && poetry lock"), ("svc-b", "cd services/svc-b && uv lock")]
+)
 @pytest.mark.parametrize("how", ["stale", "missing"])
-def test_a_stale_or_missing_lock_is_one_line_with_the_command_and_wheels_are_still_built(sample: World, service: str, command: str, how: str) -> None:
+def test_a_stale_or_missing_lock_is_one_line_with_the_command_and_wheels_are_still_built(
+    sample: World, service: str, command: str, how: str
+) -> None:
     lock = f"services/{service}/{command.split()[-2]}.lock"
     try:
         sample.edit(f"services/{service}/pyproject.toml", "dependencies = [\n", 'dependencies = [\n    "attrs",\n')
@@ -180,7 +249,11 @@ def test_a_stale_or_missing_lock_is_one_line_with_the_command_and_wheels_are_sti
             sample.path(lock).unlink()
         done = sample.doit()
         assert done.code != 0
-        assert done.word(f"requirements:{service}") == "failed" and done.word(f"stage:{service}") == "skipped" and done.word(f"wheel:{service}") == "built"
+        assert (
+            done.word(f"requirements:{service}") == "failed"
+            and done.word(f"stage:{service}") == "skipped"
+            and done.word(f"wheel:{service}") == "built"
+        )
         assert done.err.count("\n") == 1 and f"run `{command}`" in done.err
         again = sample.doit()
         assert again.code != 0 and again.word(f"wheel:{service}") == ""
@@ -203,16 +276,22 @@ def test_touching_a_lock_runs_nothing_and_a_comment_in_it_changes_no_requirement
 
 
 def test_another_services_part_of_a_shared_lock_changes_nothing_here(world: World) -> None:
-    world.write("pyproject.toml", world.read("pyproject.toml") + '\n[project]\nname = "top"\nversion = "0"\nrequires-python = ">=3.11"\n[tool.uv]\npackage = false\n[tool.uv.workspace]\nmembers = ["libs/*", "services/*"]\n')
+    world.write(
+        "pyproject.toml",
+        world.read("pyproject.toml")
+        + '\n[project]\nname = "top"\nversion = "0"\nrequires-python = ">=3.11"\n[tool.uv]\npackage = false\n[tool.uv.workspace]\nmembers = ["libs/*", "services/*"]\n',
+    )
     world.library("geo")
-    uses = '[tool.uv.sources]\ngeo = {workspace = true}\n'
+    uses = "[tool.uv.sources]\ngeo = {workspace = true}\n"
     world.service("one", "geo", "idna==3.6", extra=uses)
     world.service("two", "geo", "attrs==23.1.0", extra=uses)
     lock = (find_uv_bin(), "lock", "-q")
     run(*lock, cwd=world.root)
     world.commit()
     world.good()
-    assert "attrs==23.1.0" in world.read("services/two/dist/requirements.txt") and "attrs" not in world.read("services/one/dist/requirements.txt")
+    assert "attrs==23.1.0" in world.read("services/two/dist/requirements.txt") and "attrs" not in world.read(
+        "services/one/dist/requirements.txt"
+    )
     world.edit("services/two/pyproject.toml", "23.1.0", "23.2.0")
     stale = world.doit("stage:one")
     assert stale.code == 0 and stale.ran == []
@@ -225,14 +304,14 @@ def test_another_services_part_of_a_shared_lock_changes_nothing_here(world: Worl
 # -- local stays local
 
 
-def test_a_library_named_like_a_public_package_is_never_looked_up(world: World, tmp_path: Path) -> None:
+def test_a_library_named_like_a_public_package_is_never_looked_up(world: World) -> None:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     from threading import Thread
 
     asked: list[str] = []
 
     class Index(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_error(404)
 
@@ -245,7 +324,10 @@ def test_a_library_named_like_a_public_package_is_never_looked_up(world: World, 
         world.library("requests")
         world.library("geo", "requests")
         world.service("svc", "geo", "requests==0.1")
-        world.write("libs/needy/pyproject.toml", '[project]\nname = "needy"\nversion = "1"\n[build-system]\nrequires = ["requests", "never-heard-of"]\nbuild-backend = "x"\n')
+        world.write(
+            "libs/needy/pyproject.toml",
+            '[project]\nname = "needy"\nversion = "1"\n[build-system]\nrequires = ["requests", "never-heard-of"]\nbuild-backend = "x"\n',
+        )
         done = world.doit(environ={"UV_INDEX_URL": url, "UV_DEFAULT_INDEX": url, "PIP_INDEX_URL": url})
         assert done.word("stage:svc") == "built" and done.word("wheel:needy") == "failed"
         assert "build-system.requires names the local project requests" in done.err
@@ -261,7 +343,10 @@ def test_a_library_named_like_a_public_package_is_never_looked_up(world: World, 
 def test_a_new_backend_extends_the_lock_without_moving_others_and_a_plan_only_says_so(world: World) -> None:
     world.write("buildlib.lock", (ROOT / "buildlib.lock").read_bytes())
     before = world.read("buildlib.lock")
-    world.write("libs/fl/pyproject.toml", '[project]\nname = "fl"\nversion = "1"\ndescription = "x"\n[build-system]\nrequires = ["flit_core>=3.11,<5"]\nbuild-backend = "flit_core.buildapi"\n')
+    world.write(
+        "libs/fl/pyproject.toml",
+        '[project]\nname = "fl"\nversion = "1"\ndescription = "x"\n[build-system]\nrequires = ["flit_core>=3.11,<5"]\nbuild-backend = "flit_core.buildapi"\n',
+    )
     world.write("libs/fl/fl.py", "")
     planned = json.loads(world.doit("plan", "--json").out)
     assert [p["task"] for p in planned] == ["wheel:fl"] and "buildlib.lock" in planned[0]["reason"]
@@ -277,4 +362,10 @@ def test_conflict_markers_in_the_lock_are_one_line(world: World) -> None:
     world.library("a")
     world.write("buildlib.lock", "<<<<<<< ours\nversion = 1\n=======\nversion = 1\n>>>>>>> theirs\n")
     done = world.doit()
-    assert done.code != 0 and done.err.removeprefix("ERROR: ").startswith("buildlib.lock: it has the conflict markers of a merge; take either side") and done.err.count("\n") == 1
+    assert (
+        done.code != 0
+        and done.err.removeprefix("ERROR: ").startswith(
+            "buildlib.lock: it has the conflict markers of a merge; take either side"
+        )
+        and done.err.count("\n") == 1
+    )

@@ -1,4 +1,5 @@
 """Wheels of real backends: each one's content equals what `python -m build -w` makes from a fresh clone."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import io
 import os
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from uv import find_uv_bin
-
 from world import World
 
 pytestmark = pytest.mark.slow
@@ -24,10 +24,15 @@ FLIT = ('["flit_core>=3.11,<5"]', "flit_core.buildapi")
 UV = ('["uv_build>=0.9"]', "uv_build")
 
 
-def project(world: World, name: str, backend: tuple[str, str], files: dict[str, str | bytes], project: str = "", more: str = "") -> str:
+def project(
+    world: World, name: str, backend: tuple[str, str], files: dict[str, str | bytes], project: str = "", more: str = ""
+) -> str:
     """Add a project; return its directory."""
     folder = f"libs/{name}"
-    world.write(f"{folder}/pyproject.toml", PYPROJECT.format(name=name, requires=backend[0], backend=backend[1], project=project, more=more))
+    world.write(
+        f"{folder}/pyproject.toml",
+        PYPROJECT.format(name=name, requires=backend[0], backend=backend[1], project=project, more=more),
+    )
     for path, data in files.items():
         world.write(f"{folder}/{path}", data)
     return folder
@@ -36,7 +41,11 @@ def project(world: World, name: str, backend: tuple[str, str], files: dict[str, 
 def content(wheel: bytes) -> dict[str, tuple[bytes, bool]]:
     """Return the files of a wheel, and whether each is executable; without what only says who made it."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        found = {i.filename: (archive.read(i), bool(i.external_attr >> 16 & 0o111)) for i in archive.infolist() if not i.is_dir()}
+        found = {
+            i.filename: (archive.read(i), bool(i.external_attr >> 16 & 0o111))
+            for i in archive.infolist()
+            if not i.is_dir()
+        }
     record = next(name for name in found if name.endswith(".dist-info/RECORD"))
     del found[record]
     about = record.replace("RECORD", "WHEEL")
@@ -48,7 +57,11 @@ def built_by_build(world: World, folder: str, out: Path) -> dict[str, tuple[byte
     """Return the content of the wheel that pypa/build makes of `folder` in a fresh clone, name first."""
     clone = out / "clone"
     subprocess.run(["git", "clone", "-q", str(world.root), str(clone)], check=True)
-    environ = {**os.environ, "PATH": f"{os.path.dirname(find_uv_bin())}:{os.environ['PATH']}", "UV_CACHE_DIR": str(world.environ["BUILDLIB_CACHE"]) + "/uv-of-build"}
+    environ = {
+        **os.environ,
+        "PATH": f"{os.path.dirname(find_uv_bin())}:{os.environ['PATH']}",
+        "UV_CACHE_DIR": str(world.environ["BUILDLIB_CACHE"]) + "/uv-of-build",
+    }
     command = [sys.executable, "-m", "build", "-w", "--installer", "uv", "-o", str(out / "wheels"), str(clone / folder)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -144,7 +157,7 @@ def test_executable_links_and_empty_directories_are_packed_as_build_packs_them(w
     assert run.ran == ["wheel:ha"] and run.reason("wheel:ha") == "shared/common.txt changed"
 
 
-def test_a_c_extension_builds_and_is_the_same_from_two_paths(worlds: Callable[..., World], tmp_path: Path) -> None:
+def test_a_c_extension_builds_and_is_the_same_from_two_paths(worlds: Callable[..., World]) -> None:
     wheels = []
     for name in ("one", "another/longer/path"):
         world = worlds(name, store="off")
@@ -159,7 +172,15 @@ def test_a_c_extension_builds_and_is_the_same_from_two_paths(worlds: Callable[..
 
 
 def test_what_a_backend_asks_for_beyond_its_requirements_is_locked_once(world: World) -> None:
-    project(world, "old", ('["setuptools>=77", "wheel"]', "setuptools.build_meta"), {"old.py": "", "setup.py": "from setuptools import setup\nsetup(setup_requires=['hatch-fancy-pypi-readme<25'], py_modules=['old'])\n"})
+    project(
+        world,
+        "old",
+        ('["setuptools>=77", "wheel"]', "setuptools.build_meta"),
+        {
+            "old.py": "",
+            "setup.py": "from setuptools import setup\nsetup(setup_requires=['hatch-fancy-pypi-readme<25'], py_modules=['old'])\n",
+        },
+    )
     run = world.good()
     assert run.ran == ["wheel:old"] and run.word("wheel:old") == "built"
     assert "hatch-fancy-pypi-readme" in world.read("buildlib.lock")
@@ -172,7 +193,18 @@ def test_what_a_backend_asks_for_beyond_its_requirements_is_locked_once(world: W
 
 
 def test_deleted_modules_do_not_live_on_in_setuptools_leftovers(world: World) -> None:
-    folder = project(world, "se", SETUPTOOLS, {"se/__init__.py": "", "se/gone.py": "", "build/lib/se/ghost.py": "", "se.egg-info/SOURCES.txt": "se/ghost.py\n"}, more='[tool.setuptools]\npackages = ["se"]\n')
+    folder = project(
+        world,
+        "se",
+        SETUPTOOLS,
+        {
+            "se/__init__.py": "",
+            "se/gone.py": "",
+            "build/lib/se/ghost.py": "",
+            "se.egg-info/SOURCES.txt": "se/ghost.py\n",
+        },
+        more='[tool.setuptools]\npackages = ["se"]\n',
+    )
     world.write(".gitignore", ".buildlib/\ndist/\nbuild/\n*.egg-info/\n")
     world.commit()
     world.good()
@@ -183,13 +215,41 @@ def test_deleted_modules_do_not_live_on_in_setuptools_leftovers(world: World) ->
 
 def test_every_style_of_declaring_a_local_dependency_ends_as_its_plain_name(world: World) -> None:
     world.library("base")
-    project(world, "po", POETRY, {"po/__init__.py": ""}, 'dependencies = ["base"]', '[tool.poetry.dependencies]\nbase = {path = "../base", develop = true}\n')
+    project(
+        world,
+        "po",
+        POETRY,
+        {"po/__init__.py": ""},
+        'dependencies = ["base"]',
+        '[tool.poetry.dependencies]\nbase = {path = "../base", develop = true}\n',
+    )
     classic = '[tool.poetry]\nname = "pc"\nversion = "1.2"\ndescription = "x"\nauthors = ["a <a@b.c>"]\n[tool.poetry.dependencies]\npython = "^3.8"\nbase = {path = "../base"}\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n'
     world.write("libs/pc/pyproject.toml", classic)
     world.write("libs/pc/pc/__init__.py", "")
-    project(world, "ha", HATCHLING, {"ha/__init__.py": ""}, 'dependencies = ["base @ {root:uri}/../base"]', "[tool.hatch.metadata]\nallow-direct-references = true\n")
-    project(world, "se", SETUPTOOLS, {"se/__init__.py": ""}, "dependencies = ['base @ file:///nowhere/base ; python_version >= \"3\"']", '[tool.setuptools]\npackages = ["se"]\n')
-    project(world, "uw", UV, {"src/uw/__init__.py": ""}, 'dependencies = ["base"]', "[tool.uv.sources]\nbase = {workspace = true}\n")
+    project(
+        world,
+        "ha",
+        HATCHLING,
+        {"ha/__init__.py": ""},
+        'dependencies = ["base @ {root:uri}/../base"]',
+        "[tool.hatch.metadata]\nallow-direct-references = true\n",
+    )
+    project(
+        world,
+        "se",
+        SETUPTOOLS,
+        {"se/__init__.py": ""},
+        "dependencies = ['base @ file:///nowhere/base ; python_version >= \"3\"']",
+        '[tool.setuptools]\npackages = ["se"]\n',
+    )
+    project(
+        world,
+        "uw",
+        UV,
+        {"src/uw/__init__.py": ""},
+        'dependencies = ["base"]',
+        "[tool.uv.sources]\nbase = {workspace = true}\n",
+    )
     world.service("svc", "po", "pc", "ha", "se", "uw")
     world.good()
     for name in ("po", "pc", "ha", "se", "uw"):

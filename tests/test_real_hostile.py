@@ -1,4 +1,5 @@
 """Repositories that nobody meant to be hard: odd places, odd names, odd files."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import os
 import socket
@@ -7,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from world import World
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def edited(world: World) -> None:
     assert world.good().ran == ["stage:svc", "wheel:base"]
 
 
-@pytest.mark.parametrize("name", ["with space", "ümläut", "we'ird \"$HOME\" [x]*", "line\nbreak", "-dash", "a#b%20c"])
+@pytest.mark.parametrize("name", ["with space", "ümläut", 'we\'ird "$HOME" [x]*', "line\nbreak", "-dash", "a#b%20c"])
 def test_any_directory_name_above_the_workspace_is_fine(tmp_path: Path, cache: Path, name: str) -> None:
     edited(good(World(tmp_path / name, cache)))
 
@@ -57,7 +57,9 @@ def test_a_worktree_a_shallow_clone_and_a_clone_with_no_commit(world: World, tmp
     world.commit()
     first = world.outputs()
     world.git("worktree", "add", "-q", str(tmp_path / "tree"), "HEAD")
-    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{world.root}", str(tmp_path / "shallow")], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", "--depth", "1", f"file://{world.root}", str(tmp_path / "shallow")], check=True
+    )
     for name in ("tree", "shallow"):
         other = World(tmp_path / name, cache, git=False)
         assert len(other.good().ran) == 4 and other.outputs() == first and other.good().ran == []
@@ -156,7 +158,9 @@ def test_an_unreadable_file_is_one_line(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory in a wheel's place", "deps is a file"])
-def test_something_else_where_an_output_should_go_is_one_line_and_stays(world: World, kind: str, tmp_path: Path) -> None:
+def test_something_else_where_an_output_should_go_is_one_line_and_stays(
+    world: World, kind: str, tmp_path: Path
+) -> None:
     world.library("base")
     world.service("svc", "base")
     match kind:
@@ -194,7 +198,10 @@ def test_a_project_that_is_renamed_moved_or_deleted(world: World) -> None:
 def test_a_chain_of_three_hundred_projects(worlds: Callable[..., World]) -> None:
     world = worlds("chain", store="off")
     for i in range(300):
-        world.write(f"libs/c{i:03}/pyproject.toml", f'[project]\nname = "c{i:03}"\nversion = "1"\ndependencies = {[f"c{i + 1:03}"] if i < 299 else []!r}\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n')
+        world.write(
+            f"libs/c{i:03}/pyproject.toml",
+            f'[project]\nname = "c{i:03}"\nversion = "1"\ndependencies = {[f"c{i + 1:03}"] if i < 299 else []!r}\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n',
+        )
         world.write(f"libs/c{i:03}/c{i:03}.py", "")
     world.service("svc", "c000")
     run = world.good()
@@ -221,7 +228,10 @@ def test_what_is_wrong_with_one_project_does_not_stop_the_others(world: World, t
 
 
 def test_a_lock_that_cannot_be_written_is_one_line(world: World) -> None:
-    world.write("libs/a/pyproject.toml", '[project]\nname = "a"\nversion = "1"\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n')
+    world.write(
+        "libs/a/pyproject.toml",
+        '[project]\nname = "a"\nversion = "1"\n[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n',
+    )
     world.write("libs/a/a.py", "")
     world.path("buildlib.lock").mkdir()
     run = world.doit()
@@ -229,7 +239,9 @@ def test_a_lock_that_cannot_be_written_is_one_line(world: World) -> None:
 
 
 def test_a_project_that_appears_at_any_depth_of_a_glob_is_seen_after_a_noop(world: World) -> None:
-    world.write("pyproject.toml", '[tool.buildlib]\nlibs = ["packages/*/*", "more/**"]\n' + world.read("pyproject.toml"))
+    world.write(
+        "pyproject.toml", '[tool.buildlib]\nlibs = ["packages/*/*", "more/**"]\n' + world.read("pyproject.toml")
+    )
     world.library("a", folder="packages/one")
     world.library("b", folder="more/x")
     world.good()
@@ -243,16 +255,24 @@ def test_a_project_that_appears_at_any_depth_of_a_glob_is_seen_after_a_noop(worl
 
 
 def test_a_python_version_or_a_nearer_lock_that_appears_is_seen_after_a_noop(world: World) -> None:
-    world.service("svc", extra='[tool.buildlib.image]\n')
-    world.write("services/svc/uv.lock", 'version = 1\nrequires-python = ">=3.10"\n[[package]]\nname = "svc"\nversion = "1.0"\nsource = { virtual = "." }\n')
+    world.service("svc", extra="[tool.buildlib.image]\n")
+    world.write(
+        "services/svc/uv.lock",
+        'version = 1\nrequires-python = ">=3.10"\n[[package]]\nname = "svc"\nversion = "1.0"\nsource = { virtual = "." }\n',
+    )
     os.rename(world.path("services/svc/uv.lock"), world.path("uv.lock"))
     world.write("uv.lock", world.read("uv.lock").replace('"."', '"services/svc"'))
     world.good("requirements:svc")
     assert world.good("requirements:svc").ran == []
     world.write("services/svc/.python-version", "3.9\n")
-    assert "it is locked for Python >=3.10" in world.doit("requirements:svc").err or world.doit("requirements:svc").code == 0
+    assert (
+        "it is locked for Python >=3.10" in world.doit("requirements:svc").err
+        or world.doit("requirements:svc").code == 0
+    )
     world.write("services/svc/.python-version", "nonsense\n")
-    assert world.doit("requirements:svc").err.startswith("services/svc/.python-version: 'nonsense' is no Python version")
+    assert world.doit("requirements:svc").err.startswith(
+        "services/svc/.python-version: 'nonsense' is no Python version"
+    )
     world.path("services/svc/.python-version").unlink()
     world.good("requirements:svc")
     world.write("services/svc/uv.lock", "broken")
@@ -270,3 +290,43 @@ def test_a_linked_glob_directory_and_a_project_that_moves_behind_a_link(world: W
     world.path("libs").symlink_to("packages2")
     world.library("third", folder="packages2")
     assert world.good().ran == ["wheel:third"]
+
+
+def test_what_a_project_left_that_is_gone_goes_at_the_next_run(world: World) -> None:
+    import shutil
+
+    good(world)
+    world.library("other")
+    world.good()
+    shutil.rmtree(world.path("libs/other/backend"))
+    world.path("libs/other/pyproject.toml").unlink()
+    world.write("libs/other/dist/foreign.txt", "mine")
+    assert world.good().ran == []
+    assert not world.path(".buildlib/wheels/other").exists() and not list(world.path("libs/other/dist").glob("*.whl"))
+    assert world.read("libs/other/dist/foreign.txt") == "mine" and world.good().ran == []
+    world.edit("services/svc/pyproject.toml", '"svc"', '"new"')
+    world.path("services/svc/svc").rename(world.path("services/svc/new"))
+    world.good()
+    assert sorted(p.name for p in world.path(".buildlib/requirements").iterdir()) == ["new.txt"]
+    assert sorted(p.name for p in world.path("services/svc/dist").iterdir()) == [
+        "deps",
+        "new-1.0-py3-none-any.whl",
+        "requirements.txt",
+    ]
+
+
+def test_a_link_that_leads_upwards_below_a_recursive_glob_has_an_end(world: World) -> None:
+    world.write("pyproject.toml", '[tool.buildlib]\nlibs = ["libs/**"]\n' + world.read("pyproject.toml"))
+    for name in ("a", "b", "c"):
+        world.library(name)
+        world.path(f"libs/{name}/up").symlink_to("..")
+    run = world.doit()
+    assert run.word("wheel:a") in ("built", "failed") and "Traceback" not in run.err
+
+
+def test_a_library_that_a_marker_keeps_out_of_the_image_is_not_staged(world: World) -> None:
+    world.library("wide")
+    world.library("never")
+    world.service("svc", "wide", "never; sys_platform == 'win32'")
+    world.good()
+    assert [p.name for p in world.path("services/svc/dist/deps").iterdir()] == ["wide-1.0-py3-none-any.whl"]

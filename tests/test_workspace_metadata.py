@@ -1,4 +1,5 @@
 """One pyproject.toml, in every style of declaring a local dependency, and in every way of being wrong."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import random
 
@@ -75,12 +76,15 @@ def test_the_directory_of_every_path_dependency_is_known(text: str, found: dict[
 
 
 def test_extras_and_markers_of_dependencies_are_kept() -> None:
-    one = read(HEAD + 'dependencies = ["b[Y_y,x]; sys_platform == \'win32\'"]\n').dependencies[0]
+    one = read(HEAD + "dependencies = [\"b[Y_y,x]; sys_platform == 'win32'\"]\n").dependencies[0]
     assert (one.name, one.extras, one.marker) == ("b", ("x", "y-y"), 'sys_platform == "win32"')
 
 
 def test_poetrys_python_and_platform_of_a_dependency_become_its_marker() -> None:
-    text = POETRY + '[tool.poetry.dependencies]\nb = {path = "../b", python = "^3.11", platform = "linux", markers = "os_name == \'posix\'"}\n'
+    text = (
+        POETRY
+        + '[tool.poetry.dependencies]\nb = {path = "../b", python = "^3.11", platform = "linux", markers = "os_name == \'posix\'"}\n'
+    )
     marker = read(text).dependencies[0].marker
     assert 'os_name == "posix"' in marker and 'sys_platform == "linux"' in marker
     assert 'python_full_version >= "3.11"' in marker and 'python_full_version < "4"' in marker
@@ -89,7 +93,9 @@ def test_poetrys_python_and_platform_of_a_dependency_become_its_marker() -> None
 def test_optional_dependencies_are_read_by_their_normalised_extra() -> None:
     project = read(HEAD + '[project.optional-dependencies]\nFast_io = ["b", "a[other]"]\n')
     assert [d.name for d in project.optional["fast-io"]] == ["b", "a"] and project.dependencies == ()
-    poetry = read(POETRY + '[tool.poetry.dependencies]\nb = {path = "../b", optional = true}\n[tool.poetry.extras]\nx = ["b"]\n')
+    poetry = read(
+        POETRY + '[tool.poetry.dependencies]\nb = {path = "../b", optional = true}\n[tool.poetry.extras]\nx = ["b"]\n'
+    )
     assert [d.name for d in poetry.optional["x"]] == ["b"]
 
 
@@ -106,15 +112,23 @@ def test_poetrys_python_constraints_are_said_as_pep_440(constraint: str, specifi
 
 
 def test_files_that_metadata_names_outside_the_project_are_inputs() -> None:
-    assert read(HEAD + 'readme = "../../README.md"\nlicense = {file = "../../LICENSE"}\n').outside == ("README.md", "LICENSE")
-    assert read(HEAD + 'readme = {file = "../NOTES.md", content-type = "text/markdown"}\n').outside == ("libs/NOTES.md",)
+    assert read(HEAD + 'readme = "../../README.md"\nlicense = {file = "../../LICENSE"}\n').outside == (
+        "README.md",
+        "LICENSE",
+    )
+    assert read(HEAD + 'readme = {file = "../NOTES.md", content-type = "text/markdown"}\n').outside == (
+        "libs/NOTES.md",
+    )
     assert read(POETRY + 'readme = ["README.md", "../../more.md"]\n').outside == ("more.md",)
     assert read(HEAD + 'readme = "README.md"\nlicense = "MIT"\n').outside == ()
     assert read(HEAD + 'readme = "../../../etc/passwd"\n').outside == ()
 
 
 def test_a_build_system_is_read_and_its_absence_means_setuptools() -> None:
-    assert read(HEAD).build_requires == ("setuptools>=40.8.0",) and read(HEAD).backend == "setuptools.build_meta:__legacy__"
+    assert (
+        read(HEAD).build_requires == ("setuptools>=40.8.0",)
+        and read(HEAD).backend == "setuptools.build_meta:__legacy__"
+    )
     own = read(HEAD + '[build-system]\nrequires = []\nbuild-backend = "b"\nbackend-path = ["x"]\n')
     assert (own.backend, own.backend_path, own.build_requires, own.warm) == ("b", ("x",), (), False)
 
@@ -182,13 +196,31 @@ def test_a_broken_file_still_says_who_it_is() -> None:
 
 
 SEEDS = [
-    HEAD + 'dependencies = ["b[x]>=1; python_version<\'4\'"]\nreadme = "../R.md"\n[project.optional-dependencies]\nx = ["c"]\n',
+    HEAD
+    + 'dependencies = ["b[x]>=1; python_version<\'4\'"]\nreadme = "../R.md"\n[project.optional-dependencies]\nx = ["c"]\n',
     POETRY + '[tool.poetry.dependencies]\npython = "^3.11"\nb = {path = "../b", extras = ["x"], python = "<3.14"}\n'
     '[tool.poetry.group.dev.dependencies]\nc = [{path = "../c"}]\n[tool.poetry.extras]\nx = ["b"]\n',
-    HEAD + '[tool.uv.sources]\nb = [{path = "../b"}, {workspace = true}]\n[dependency-groups]\ndev = ["x", {include-group = "y"}]\n'
+    HEAD
+    + '[tool.uv.sources]\nb = [{path = "../b"}, {workspace = true}]\n[dependency-groups]\ndev = ["x", {include-group = "y"}]\n'
     '[build-system]\nrequires = ["x"]\nbackend-path = ["b"]\n[tool.buildlib]\ninputs = ["x"]\n[tool.buildlib.image.args]\nx = "1"\n',
 ]
-VALUES = ["5", '"x"', "[]", "{}", "[5]", "[[]]", "{x = 5}", "true", "1979-05-27", '""', "[{}]", '["x @ y @ z"]', "nan", '"^"', '"<"']
+VALUES = [
+    "5",
+    '"x"',
+    "[]",
+    "{}",
+    "[5]",
+    "[[]]",
+    "{x = 5}",
+    "true",
+    "1979-05-27",
+    '""',
+    "[{}]",
+    '["x @ y @ z"]',
+    "nan",
+    '"^"',
+    '"<"',
+]
 
 
 def test_no_mutation_of_a_pyproject_raises_anything_but_our_error() -> None:

@@ -1,4 +1,5 @@
 """Discovery and the graph: which projects a tree has, what they need of each other, and what is wrong with that."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import os
 import time
@@ -52,7 +53,10 @@ def test_the_default_globs_find_libraries_and_services(tree: Tree) -> None:
     tree.write("libs/notes/README.md", "")
     tree.write("libs/file", "")
     found = tree.read().projects
-    assert {(n, p.kind, p.path) for n, p in found.items()} == {("a", "library", "libs/a"), ("s", "service", "services/s")}
+    assert {(n, p.kind, p.path) for n, p in found.items()} == {
+        ("a", "library", "libs/a"),
+        ("s", "service", "services/s"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,11 +80,15 @@ def test_globs_are_configured(tree: Tree, globs: str, found: set[str]) -> None:
 @pytest.mark.parametrize("glob", ["../x/*", "/etc/*", "", "libs/../../x"])
 def test_a_glob_that_leaves_the_workspace_is_an_error(tree: Tree, glob: str) -> None:
     tree.write("pyproject.toml", f'[tool.buildlib]\nlibs = ["{glob}"]\n')
-    with pytest.raises(BuildlibError, match=r"^pyproject\.toml: tool\.buildlib\.libs names .* no place in the workspace; "):
+    with pytest.raises(
+        BuildlibError, match=r"^pyproject\.toml: tool\.buildlib\.libs names .* no place in the workspace; "
+    ):
         tree.read()
 
 
-@pytest.mark.parametrize("text", ["tool = 5\n", "[tool]\nbuildlib = 5\n", "[tool.buildlib]\nlib = []\n", "x = \n", b"\xff"])
+@pytest.mark.parametrize(
+    "text", ["tool = 5\n", "[tool]\nbuildlib = 5\n", "[tool.buildlib]\nlib = []\n", "x = \n", b"\xff"]
+)
 def test_a_wrong_root_configuration_is_one_line(tree: Tree, text: str | bytes) -> None:
     tree.write("pyproject.toml", text)
     with pytest.raises(BuildlibError, match=r"^pyproject\.toml(:1)?: ") as caught:
@@ -144,7 +152,10 @@ def test_a_linked_directory_is_read_at_its_real_place_and_once(tree: Tree) -> No
     (tree.root / "libs/out").symlink_to("/etc")
     (tree.root / "services").symlink_to("elsewhere")
     workspace = tree.read()
-    assert {(p.name, p.path, p.kind) for p in workspace.projects.values()} == {("a", "elsewhere/a", "service"), ("b", "elsewhere/b", "service")}
+    assert {(p.name, p.path, p.kind) for p in workspace.projects.values()} == {
+        ("a", "elsewhere/a", "service"),
+        ("b", "elsewhere/b", "service"),
+    }
     assert not any(p.problem for p in workspace.projects.values())
 
 
@@ -212,8 +223,14 @@ def test_two_projects_of_one_name_are_an_error_that_names_both(tree: Tree) -> No
         ('{path = "../../../b"}', "the path dependency b points to ../b, outside the workspace"),
         ('{path = "/srv/b"}', "the path dependency b points to /srv/b, outside the workspace"),
         ('{path = "../other"}', "the path dependency b points to libs/other, whose name is other; depend on other"),
-        ('{path = "../bad"}', "the path dependency b points to libs/bad, whose name cannot be read; mend libs/bad/pyproject.toml"),
-        ("{workspace = true}", "b is said to be in this workspace, where no project has that name; add its directory to libs"),
+        (
+            '{path = "../bad"}',
+            "the path dependency b points to libs/bad, whose name cannot be read; mend libs/bad/pyproject.toml",
+        ),
+        (
+            "{workspace = true}",
+            "b is said to be in this workspace, where no project has that name; add its directory to libs",
+        ),
     ],
 )
 def test_a_local_dependency_that_is_not_there_is_never_taken_from_an_index(tree: Tree, source: str, said: str) -> None:
@@ -240,7 +257,10 @@ def test_every_project_on_a_cycle_says_the_whole_cycle(tree: Tree) -> None:
     tree.project("libs/d", "c")
     tree.project("libs/e")
     workspace = tree.read()
-    assert problem(workspace, "b") == "libs/b/pyproject.toml: its dependencies form a cycle: b -> c -> a -> b; remove one of them"
+    assert (
+        problem(workspace, "b")
+        == "libs/b/pyproject.toml: its dependencies form a cycle: b -> c -> a -> b; remove one of them"
+    )
     assert [n for n in "abcde" if problem(workspace, n)] == ["a", "b", "c"]
     assert closure(workspace, "d") == ("a", "b", "c")
 
@@ -277,7 +297,10 @@ def test_a_cycle_of_three_hundred_and_a_chain_of_a_thousand_are_no_trouble(tree:
 
 def test_an_extra_that_is_asked_for_pulls_its_own_local_dependencies(tree: Tree) -> None:
     tree.project("services/s", "lib[fast]", "plain")
-    tree.project("libs/lib", more='[project.optional-dependencies]\nfast = ["speed", "lib[more]", "numpy"]\nmore = ["extra"]\nslow = ["snail"]\n')
+    tree.project(
+        "libs/lib",
+        more='[project.optional-dependencies]\nfast = ["speed", "lib[more]", "numpy"]\nmore = ["extra"]\nslow = ["snail"]\n',
+    )
     for name in ("speed", "extra", "snail"):
         tree.project(f"libs/{name}")
     tree.project("libs/plain", "lib")

@@ -1,4 +1,5 @@
 """Which lock, which Python, which libraries: what a service's slice depends on. The locks are written by hand, as uv would."""
+# ruff: noqa: E501 (each pyproject.toml is one line)
 
 from pathlib import Path
 
@@ -28,9 +29,14 @@ class Tree:
         (self.root / path).write_text(text)
 
     def project(self, path: str, *needs: str, more: str = "") -> None:
-        self.write(f"{path}/pyproject.toml", f'[project]\nname = "{path.rpartition("/")[2]}"\nversion = "1"\ndependencies = {list(needs)!r}\n{more}')
+        self.write(
+            f"{path}/pyproject.toml",
+            f'[project]\nname = "{path.rpartition("/")[2]}"\nversion = "1"\ndependencies = {list(needs)!r}\n{more}',
+        )
 
-    def lock(self, path: str, services: dict[str, str] | None = None, version: str = "1.0", more: str = "", source: str = "") -> None:
+    def lock(
+        self, path: str, services: dict[str, str] | None = None, version: str = "1.0", more: str = "", source: str = ""
+    ) -> None:
         up = "../../" if path.count("/") else ""
         text = 'version = 1\nrequires-python = ">=3.8"\n' + more
         text += _local("lib", f"{up}libs/lib", ["idna"]) + _pinned("idna", "3.1") + _pinned("httpx", version, source)
@@ -80,7 +86,10 @@ def test_a_slice_has_the_third_party_packages_of_the_whole_closure(tree: Tree) -
 
 def test_a_library_that_needs_more_than_the_lock_knows_makes_the_services_lock_stale(tree: Tree) -> None:
     tree.project("libs/lib", "idna", "attrs")
-    assert tree.fault() == "services/s/uv.lock: it is older than libs/lib/pyproject.toml: attrs is not in it; run `cd services/s && uv lock`"
+    assert (
+        tree.fault()
+        == "services/s/uv.lock: it is older than libs/lib/pyproject.toml: attrs is not in it; run `cd services/s && uv lock`"
+    )
 
 
 def test_a_remembered_slice_is_dropped_when_a_library_of_the_closure_changes(tree: Tree) -> None:
@@ -117,7 +126,10 @@ def test_the_lock_of_a_directory_above_serves_those_it_knows(tree: Tree) -> None
     tree.project("services/t", "lib", "httpx>=1")
     tree.project("services/other", "flask")
     assert tree.pins("s") == tree.pins("t") == ["httpx==1.0", "idna==3.1"]
-    assert tree.fault("other") == "services/other/pyproject.toml: it needs flask, and there is no lock; run `cd services/other && uv lock`"
+    assert (
+        tree.fault("other")
+        == "services/other/pyproject.toml: it needs flask, and there is no lock; run `cd services/other && uv lock`"
+    )
 
 
 def test_an_own_lock_comes_before_one_above(tree: Tree) -> None:
@@ -135,7 +147,10 @@ def test_a_lock_above_that_is_for_others_is_no_lock_of_a_service_without_third_p
 def test_an_extra_of_a_library_that_needs_third_party_packages_needs_a_lock(tree: Tree) -> None:
     tree.project("services/plain", "pure[fast]")
     tree.project("libs/pure", more='[project.optional-dependencies]\nfast = ["numpy"]\n')
-    assert tree.fault("plain") == "services/plain/pyproject.toml: it needs numpy, and there is no lock; run `cd services/plain && uv lock`"
+    assert (
+        tree.fault("plain")
+        == "services/plain/pyproject.toml: it needs numpy, and there is no lock; run `cd services/plain && uv lock`"
+    )
 
 
 def test_where_a_nearer_lock_or_version_would_count_is_watched(tree: Tree) -> None:
@@ -143,7 +158,13 @@ def test_where_a_nearer_lock_or_version_would_count_is_watched(tree: Tree) -> No
     tree.lock("uv.lock", {"s": "services/s"})
     slices = tree.slices()
     files = slices.files(slices.workspace.projects["s"])
-    assert {"services/s/uv.lock", "services/s/poetry.lock", "uv.lock", "services/s/.python-version", ".python-version"} <= set(files)
+    assert {
+        "services/s/uv.lock",
+        "services/s/poetry.lock",
+        "uv.lock",
+        "services/s/.python-version",
+        ".python-version",
+    } <= set(files)
     tree.lock("services/s/uv.lock")
     files = tree.slices().files(slices.workspace.projects["s"])
     assert "services/s/uv.lock" in files and "uv.lock" not in files
@@ -155,13 +176,17 @@ def test_a_pin_that_is_a_file_of_the_workspace_is_refused(tree: Tree) -> None:
         "services/s/uv.lock",
         tree.root.joinpath("services/s/uv.lock").read_text().replace('{ name = "httpx", specifier = ">=1" }', '{ name = "httpx", path = "../../vendor/httpx-1.0-py3-none-any.whl" }'),
     )  # fmt: skip
-    assert tree.fault().startswith("services/s/uv.lock: httpx is the file vendor/httpx-1.0-py3-none-any.whl, which no stage holds; make it a project")
+    assert tree.fault().startswith(
+        "services/s/uv.lock: httpx is the file vendor/httpx-1.0-py3-none-any.whl, which no stage holds; make it a project"
+    )
 
 
 # -- which Python
 
 
-@pytest.mark.parametrize("text", ["3.10\n", "# ours\n\n3.10 # really\n3.9\n", "cpython-3.10\n", "cpython@3.10\n", "python3.10\n"])
+@pytest.mark.parametrize(
+    "text", ["3.10\n", "# ours\n\n3.10 # really\n3.9\n", "cpython-3.10\n", "cpython@3.10\n", "python3.10\n"]
+)
 def test_a_version_file_says_the_images_python(tree: Tree, text: str) -> None:
     tree.write(".python-version", text)
     slices = tree.slices()
@@ -193,18 +218,33 @@ def test_a_python_that_a_project_of_the_closure_excludes_is_an_error_that_names_
     needs = ("lib", "httpx>=1") if path == "services/s" else ("idna",)
     tree.project(path, *needs, more='requires-python = ">=3.12"\n')
     tree.write("pyproject.toml", '[tool.buildlib.image]\npython = "3.10"\n')
-    said = f"{path}/pyproject.toml: requires-python '>=3.12' excludes the image's Python 3.10 (tool.buildlib.image.python)"
+    said = (
+        f"{path}/pyproject.toml: requires-python '>=3.12' excludes the image's Python 3.10 (tool.buildlib.image.python)"
+    )
     assert tree.fault().startswith(said)
     tree.write("pyproject.toml", "")
     tree.write(".python-version", "3.10")
     assert "(.python-version); change .python-version or requires-python" in tree.fault()
     (tree.root / ".python-version").unlink()
     tree.project(path, *needs, more='requires-python = ">=3.99"\n')
-    assert f"excludes this tool's Python {OWN}" in tree.fault() and tree.fault().endswith('set python = "…" in [tool.buildlib.image]')
+    assert f"excludes this tool's Python {OWN}" in tree.fault() and tree.fault().endswith(
+        'set python = "…" in [tool.buildlib.image]'
+    )
 
 
-@pytest.mark.parametrize(("spec", "python"), [(">=3.12.2", "3.12"), ("<3.12.5", "3.12"), ("==3.12.4", "3.12"), (">=3.12.2,<3.12.9", "3.12"), ("==3.12.4", "3.12.4")])
-def test_a_python_without_patch_level_is_admitted_where_one_of_its_releases_is(tree: Tree, spec: str, python: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "python"),
+    [
+        (">=3.12.2", "3.12"),
+        ("<3.12.5", "3.12"),
+        ("==3.12.4", "3.12"),
+        (">=3.12.2,<3.12.9", "3.12"),
+        ("==3.12.4", "3.12.4"),
+    ],
+)
+def test_a_python_without_patch_level_is_admitted_where_one_of_its_releases_is(
+    tree: Tree, spec: str, python: str
+) -> None:
     tree.project("libs/lib", "idna", more=f'requires-python = "{spec}"\n')
     tree.write(".python-version", python)
     assert tree.pins() == ["httpx==1.0", "idna==3.1"]
@@ -236,7 +276,12 @@ def test_many_services_with_many_libraries_take_little_time(tree: Tree) -> None:
     for i in range(50):
         tree.project(f"services/s{i}", *libraries, "httpx>=1")
         local = {name: f"../../libs/{name}" for name in libraries}
-        text = 'version = 1\nrequires-python = ">=3.8"\n' + _pinned("idna", "3.1") + _pinned("httpx", "1.0") + _local(f"s{i}", ".", [*libraries, "httpx>=1"], local)
+        text = (
+            'version = 1\nrequires-python = ">=3.8"\n'
+            + _pinned("idna", "3.1")
+            + _pinned("httpx", "1.0")
+            + _local(f"s{i}", ".", [*libraries, "httpx>=1"], local)
+        )
         tree.write(f"services/s{i}/uv.lock", text + "".join(_local(n, w, ["idna"]) for n, w in local.items()))
     memo: Memo = {}
     seconds = []

@@ -1,4 +1,4 @@
-"""`requirements`: a service's third-party packages, exact and hashed, sliced from its lock for the image's Python and platform.
+"""`requirements`: the third-party packages of a service, exact and hashed, from its lock, for its image.
 
 Knows what the list is made from. Does not know lock formats.
 """
@@ -30,7 +30,9 @@ def describe(project: Project, facts: Facts) -> Step:
         step = replace(step, files=facts.slices.files(project))
     except BuildlibError as error:  # a lock that cannot be opened
         return replace(step, files=(project.pyproject,), problem=Problem.of(error))
-    return with_parts(step, lambda: {f"pin:{p.name}": _value(p.version, p.hashes, p.source) for p in facts.slices.of(project)})
+    return with_parts(
+        step, lambda: {f"pin:{p.name}": _value(p.version, p.hashes, p.source) for p in facts.slices.of(project)}
+    )
 
 
 def _value(version: str, hashes: tuple[str, ...], source: str) -> str:

@@ -1,7 +1,7 @@
-"""The slice of a lock that is a service's own: third-party packages, exact and hashed, for the image's Python and platform.
+"""The slice of a lock that is a service's own: third-party packages, exact and hashed, for the target of its image.
 
-Knows which lock belongs to a project, which Python its image runs, and what a slice depends on. Does not know lock formats (that is
-`workspace/locks/`).
+Knows which lock belongs to a project, which Python its image runs, and what a slice depends on. Does not know lock
+formats (that is `workspace/locks/`).
 """
 
 import hashlib
@@ -201,4 +201,6 @@ def _true(marker: str, target: Target) -> bool:
 def _refuse_file(pin: Pin, lock: Lock) -> None:
     if pin.direct and pin.source.startswith("file:"):
         cause = f"{pin.name} is the file {pin.source.removeprefix('file:')}, which no stage holds"
-        raise BuildlibError(lock.path, cause, "make it a project of the workspace, or depend on a release from an index")
+        raise BuildlibError(
+            lock.path, cause, "make it a project of the workspace, or depend on a release from an index"
+        )

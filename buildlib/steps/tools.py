@@ -26,7 +26,9 @@ class Tools:
         extend: whether a missing requirement may be resolved and written down (a plan only looks).
     """
 
-    def __init__(self, tree: Tree, local: Collection[str], environ: Mapping[str, str], cache: str, extend: bool) -> None:
+    def __init__(
+        self, tree: Tree, local: Collection[str], environ: Mapping[str, str], cache: str, extend: bool
+    ) -> None:
         self._local, self._environ, self._cache, self._extend = frozenset(local), environ, cache, extend
         self._guard = threading.RLock()
         self._failed: dict[tuple[str, ...], BuildlibError] = {}
@@ -50,7 +52,7 @@ class Tools:
             self._write()
 
     def parts(self, project: Project) -> dict[str, str]:
-        """Return the toolchain of `project` as parts: the interpreter, and each pinned requirement that applies to it."""
+        """Return the toolchain of `project` as parts: the interpreter, and each pinned requirement that applies."""
         from buildlib.toolchain.environment import applicable, interpreter_identity
 
         found = {"tool:python": interpreter_identity().replace(" ", "-")}
@@ -61,7 +63,9 @@ class Tools:
     def _resolved(self, project: Project, requires: tuple[str, ...]) -> tuple[Pin, ...]:
         self._refuse_local(project, requires)
         if not self._extend:
-            raise BuildlibError(project.pyproject, "its build requirements are not in buildlib.lock yet", "a build adds them")
+            raise BuildlibError(
+                project.pyproject, "its build requirements are not in buildlib.lock yet", "a build adds them"
+            )
         if requires in self._failed:
             raise _of_project(project, self._failed[requires])
         try:
@@ -87,7 +91,9 @@ class Tools:
                 name = canonicalize_name(Requirement(requirement).name)
             except InvalidRequirement:  # the backend asked for it: the declared ones were checked
                 cause = f"its backend asks for {requirement!r}, which is no requirement"
-                raise BuildlibError(project.pyproject, cause, "mend the backend's get_requires_for_build_wheel") from None
+                raise BuildlibError(
+                    project.pyproject, cause, "mend the backend's get_requires_for_build_wheel"
+                ) from None
             if name in self._local:
                 cause = f"build-system.requires names the local project {name}, which no index may answer for"
                 raise BuildlibError(project.pyproject, cause, "use backend-path, or rename one of the two")
@@ -104,7 +110,7 @@ class Tools:
             raise BuildlibError(LOCK, cause, "make room for it, and let it be a file that you may write") from None
 
     def upgrade(self, wanted: Iterable[Project]) -> list[str]:
-        """Resolve every build requirement of `wanted` anew, drop what nobody needs; return what changed, a line each."""
+        """Resolve all build requirements of `wanted` anew, drop what nobody needs; return what changed, a line each."""
         with self._guard:
             before = self.lock.versions()
             lock = lockfile.parse(b"version = 1\n")

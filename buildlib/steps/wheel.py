@@ -45,12 +45,15 @@ def describe(project: Project, facts: Facts) -> Step:
     local = " ".join(_local_names(project, facts))
     step = Step(step.name, VERB, project.name, files=files, parts=dict([facts.action_part(VERB)]))
     return with_parts(
-        step, lambda: {"config:local dependencies": local}, lambda: entry_parts(facts.tree, files), lambda: facts.tools.parts(project)
+        step,
+        lambda: {"config:local dependencies": local},
+        lambda: entry_parts(facts.tree, files),
+        lambda: facts.tools.parts(project),
     )
 
 
 def input_paths(project: Project, facts: Facts) -> tuple[str, ...]:
-    """Return the sorted paths of everything the build may read: the project's files, files its metadata or configuration
+    """Return the sorted paths of all that the build may read: the project's files, files its metadata or configuration
     names elsewhere, and what symbolic links among them point to."""
     paths = set(facts.inputs(project))
     paths |= {p for p in project.outside if facts.tree.entry(p) is not None}
@@ -110,7 +113,7 @@ def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
     except InputChanged as changed:
         raise Outdated(changed.place, changed.cause) from None
     _check_name(name, project)
-    wheel = normalise(name, data, frozenset(facts.workspace.projects), project.path)
+    wheel = normalise(name, data, frozenset(facts.workspace.projects), project.path or ".")
     return [Product(name, wheel)]
 
 
@@ -130,7 +133,8 @@ def _built(step: Step, project: Project, pins: tuple[Pin, ...], workshop: Worksh
     result = workshop.executor.run(action, lambda p: hook if p == HOOK else tree.read(p), room, tools, workshop.stream)
     wheels = [o.path for o in result.outputs if o.path.endswith(".whl")]
     if len(wheels) != 1:
-        raise BuildlibError(project.path, f"its backend made {len(wheels)} wheels", "a backend makes exactly one (PEP 517)", result.log)
+        cause = f"its backend made {len(wheels)} wheels"
+        raise BuildlibError(project.path or ".", cause, "a backend makes exactly one (PEP 517)", result.log)
     with open(f"{room}/root/{wheels[0]}", "rb") as file:
         return posixpath.basename(wheels[0]), file.read()
 
@@ -163,6 +167,8 @@ def _check_name(wheel: str, project: Project) -> None:
     try:
         name = parse_wheel_filename(wheel)[0]
     except InvalidWheelFilename as error:
-        raise BuildlibError(project.path, f"its backend made {wheel}, no valid wheel name ({error})", "see PEP 427") from None
+        cause = f"its backend made {wheel}, no valid wheel name ({error})"
+        raise BuildlibError(project.path or ".", cause, "see PEP 427") from None
     if name != project.name:
-        raise BuildlibError(project.pyproject, f"its backend made a wheel of {name}, not {project.name}", "name the project once")
+        cause = f"its backend made a wheel of {name}, not {project.name}"
+        raise BuildlibError(project.pyproject, cause, "name the project once")

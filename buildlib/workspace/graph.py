@@ -107,7 +107,7 @@ def _direct(workspace: Workspace, project: Project) -> list[str]:
 
 
 def _knotted(edges: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the part of a graph in which cycles may be: without names that need nobody, and so on, until none is left."""
+    """Return the part of a graph in which cycles may be: without names that need nobody, and so on to the end."""
     waiting = {name: len(needed) for name, needed in edges.items()}
     dependents: dict[str, list[str]] = {name: [] for name in edges}
     for name, needed in edges.items():

@@ -120,7 +120,8 @@ def _name(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> 
     try:
         return canonicalize_name(_string(name, place, "name"), validate=True)
     except InvalidName:
-        raise BuildlibError(place, f"{name!r} is no valid project name", "use letters, digits, '-', '_' and '.' (PEP 508)") from None
+        cause = f"{name!r} is no valid project name"
+        raise BuildlibError(place, cause, "use letters, digits, '-', '_' and '.' (PEP 508)") from None
 
 
 def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
@@ -132,7 +133,8 @@ def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], plac
         text, key = poetry.get("dependencies", {}).get("python", ""), "tool.poetry.dependencies.python"
         text = text.get("version", "") if isinstance(text, Mapping) else text
     try:
-        alternatives = [_string(text, place, key)] if key == "requires-python" else specifiers(_string(text, place, key))
+        text = _string(text, place, key)
+        alternatives = [text] if key == "requires-python" else specifiers(text)
         for alternative in alternatives:
             SpecifierSet(alternative)
     except (InvalidSpecifier, ValueError):
@@ -171,7 +173,7 @@ def _dependencies(
 ) -> tuple[Requirements, dict[str, tuple[Dependency, ...]]]:
     main = [(text, _parsed(text, place)) for text in _strings(project.get("dependencies", []), place, "dependencies")]
     optional = project.get("optional-dependencies", {})
-    # As poetry-core has it: what `[project]` lists, Poetry's table only says more about, unless it is said to be dynamic.
+    # As poetry-core has it: of what `[project]` lists, Poetry's table only says more, unless it is said to be dynamic.
     if "dependencies" in project.get("dynamic", ()) or not (main or optional):
         named = {d.name for _, d in main}
         in_poetry = _poetry_dependencies(poetry.get("dependencies", {}), place)
@@ -190,7 +192,9 @@ def _parsed(text: str, place: str) -> Dependency:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise BuildlibError(place, f"{text!r} is no valid requirement", "write it as PEP 508 says") from None
-    return Dependency(_normal(requirement.name), tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or ""))
+    return Dependency(
+        _normal(requirement.name), tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or "")
+    )
 
 
 def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Dependency, bool]]:

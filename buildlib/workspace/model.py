@@ -47,7 +47,7 @@ class Project:
         requires_python: a PEP 440 specifier; where Poetry's has alternatives, those, with ` || ` between them.
         requires: main dependencies as PEP 508 strings (of Poetry's tables: names, extras and markers).
         dependencies, optional: the same as values, main and by extra.
-        declared_paths: the directory (relative to the root) of each dependency by path, those of development groups too.
+        declared_paths: the directory (relative to the root) of each path dependency, those of development groups too.
         members: names that uv is told to look for in its own workspace.
         outside: files that the metadata names and that lie outside the project's folder.
     """
@@ -67,7 +67,7 @@ class Project:
     members: frozenset[str] = frozenset()
     outside: tuple[str, ...] = ()
     warm: bool = False
-    config: ProjectConfig = ProjectConfig()
+    config: ProjectConfig = field(default_factory=ProjectConfig)
     problem: Problem | None = None
 
     @property
@@ -76,7 +76,7 @@ class Project:
         return self.inner("pyproject.toml")
 
     def inner(self, name: str) -> str:
-        """Return the path, relative to the root, of what is called `name` in the project's folder (which may be the root)."""
+        """Return the path, relative to the root, of what is `name` in the project's folder (which may be the root)."""
         return f"{self.path}/{name}" if self.path else name
 
 
@@ -85,7 +85,7 @@ class Workspace:
     """All projects of a repository by name, its configuration, and the paths whose change may change what is here.
 
     Attributes:
-        looked: every path that reading depended on besides the projects' own files (configuration, directories of globs).
+        looked: every path that reading depended on besides the projects' own files (configuration, globs' directories).
         problems: what is wrong with directories that are therefore no projects.
     """
 

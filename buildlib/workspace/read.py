@@ -1,7 +1,7 @@
 """A tree read into a `Workspace`: configuration, discovery, metadata.
 
-One bad project does not hide the others: what is wrong with it is kept as a `Problem`. Knows where projects are looked for. Does not
-know how anything is built.
+One bad project does not hide the others: what is wrong with it is kept as a `Problem`. Knows where projects are looked
+for. Does not know how anything is built.
 """
 
 import hashlib

@@ -68,8 +68,8 @@ def _lines(pin: Pin) -> str:
 def missing(member: Member) -> BuildlibError:
     """The error for a project that needs third-party packages and has no lock, with the command that makes one.
 
-    A project with a `[tool.poetry]` table and none of uv's gets Poetry's command, any other uv's: poetry-core alone is a
-    build backend, which uv's users have too.
+    A project with a `[tool.poetry]` table and none of uv's gets Poetry's command, any other uv's: poetry-core alone is
+    a build backend, which uv's users have too.
     """
     tool = member.pyproject.get("tool", {})
     is_poetrys = isinstance(tool, dict) and "poetry" in tool and "uv" not in tool
