@@ -436,6 +436,7 @@ def test_without_an_engine_images_are_skipped_once_and_then_only_counted(images:
         again = world.good()
         assert (again.counts, again.out.count("\n"), again.err) == ({"built": 0, "skipped": 1, "up to date": 5}, 1, "")
     assert "image svc" not in world.good("plan").out
+    assert "/nowhere/docker.sock" in world.doit("info", "image:svc").out
     assert world.doit(environ={"CI": "1"}).code != 0
     world.environ["DOCKER_HOST"] = host
     run = world.good()
@@ -620,7 +621,7 @@ def test_a_build_that_is_ended_in_the_middle_leaves_nothing_and_the_next_is_righ
     began = time.monotonic()
     process.send_signal(sign)
     process.communicate(timeout=30)
-    assert (process.returncode, time.monotonic() - began < 4) == (code, True)
+    assert (process.returncode, time.monotonic() - began < 2) == (code, True)
     _until_gone(images.engine)
     assert images.id("svc:latest") == before
     images.recipe(COPY + "ENV A=2\n")

@@ -62,12 +62,13 @@ class EngineDependency(Dependency):  # type: ignore[misc]  # doit has no type hi
             # From here the reason is text for people and databases, whatever bytes the name of a file has.
             decision = self.session.plan[task.name] = replace(decision, reason=said.plain(decision.reason))
             status.status = "run"
+            _ = self.session.workshop  # made here, once, before any thread asks for it
             self.session.database.begin(task.name, decision.reason)
         return status
 
     def _describe(self, name: str, status: DependencyStatus) -> None:
         if not self._looked:
-            self._looked = self.session.decide(list(self.session.names.steps), bare=True)
+            self._looked = self.session.decide(list(self.session.names.steps), bare=False)
         moving = [d for n in self._members(name) if (d := self._looked.get(n)) and d.certainty != CLEAN]
         if moving:
             status.status = "run"

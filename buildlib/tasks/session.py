@@ -243,10 +243,13 @@ class Session:
     @cached_property
     def workshop(self) -> Workshop:
         """Return what steps are made with."""
+        import sysconfig
+
         from buildlib.execute.local import LocalExecutor
         from buildlib.store.directory import DirectoryStore, default_store
         from buildlib.toolchain.environment import Environments
 
+        sysconfig.get_config_vars()  # Python fills this table without a lock: it must not begin in two threads at once
         store = default_store(os.environ)
         return Workshop(
             facts=self.facts,
@@ -294,7 +297,7 @@ class Session:
         workshop: Workshop | None = self.__dict__.get("workshop")
         if workshop is not None:
             workshop.executor.kill()
-        until = time.monotonic() + 2
+        until = time.monotonic() + 1
         while self.active and time.monotonic() < until:
             time.sleep(0.01)
         shutil.rmtree(TMP, ignore_errors=True)
