@@ -380,7 +380,7 @@ def test_a_database_of_another_version_is_made_anew(small: World) -> None:
 
 
 def test_a_lost_record_that_the_quick_index_speaks_of_is_no_crash(small: World) -> None:
-    """The database loses rows behind the index's back (a damaged page): the index alone does not tell what a step made."""
+    """The database loses rows behind the index's back (a damaged page); the index does not tell what a step made."""
     with sqlite3.connect(small.path(".buildlib/state.db")) as connection:
         connection.execute("delete from record")
     connection.close()

@@ -1,7 +1,8 @@
-"""Law 1 by random edits: after any sequence of them, a build leaves what a build of the same working tree from nothing leaves.
+"""Law 1 by random edits: after any sequence of them, a build leaves what one of the same tree from nothing leaves.
 
-Each sequence has a seed, which its name shows. After every edit the plan is asked, `doit` runs, a copy of the tree is built from nothing
-with no store, and both must agree; what ran must have been planned; and a following `doit` must run nothing.
+Each sequence has a seed, which its name shows. After every edit the plan is asked, `doit` runs, a copy of the tree is
+built from nothing with no store, and both must agree; what ran must have been planned; and a following `doit` must run
+nothing.
 """
 
 import json

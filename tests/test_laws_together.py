@@ -123,7 +123,7 @@ def one(world: World) -> World:
     return world
 
 
-def fresh_wheel(world: World, cache: Path, tmp_path: Path) -> bytes:
+def fresh_wheel(world: World, tmp_path: Path) -> bytes:
     """Return the wheel of library a as a build from nothing makes it."""
 
     ignore = shutil.ignore_patterns(".buildlib", "dist")
@@ -143,9 +143,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("kind", EDITS)
-def test_an_edit_while_the_action_runs_is_seen_by_the_next_run(
-    one: World, cache: Path, tmp_path: Path, kind: str
-) -> None:
+def test_an_edit_while_the_action_runs_is_seen_by_the_next_run(one: World, tmp_path: Path, kind: str) -> None:
     one.good()
     one.write("libs/a/a/__init__.py", "NAME = 'A'\n")
     process = one.start()
@@ -154,11 +152,11 @@ def test_an_edit_while_the_action_runs_is_seen_by_the_next_run(
     out, err = process.communicate()
     assert process.returncode == 0, out + err
     one.good()
-    assert one.path("libs/a/dist/a-1.0-py3-none-any.whl").read_bytes() == fresh_wheel(one, cache, tmp_path)
+    assert one.path("libs/a/dist/a-1.0-py3-none-any.whl").read_bytes() == fresh_wheel(one, tmp_path)
     assert one.good().ran == []
 
 
-def test_edits_at_any_moment_of_a_build_are_seen_by_the_next(several: World, cache: Path, tmp_path: Path) -> None:
+def test_edits_at_any_moment_of_a_build_are_seen_by_the_next(several: World) -> None:
     """Sources change all the time while three builds run; what the last, quiet one leaves is as from nothing."""
 
     slow(several, 0)
@@ -224,3 +222,25 @@ def test_a_file_restored_with_its_times_by_a_link_is_seen(world: World) -> None:
     other = world.write("other.py", "NAME = 'q'\n")
     subprocess.run(["cp", "-p", "--remove-destination", str(other), str(path)], check=True)
     assert world.good().ran == ["wheel:a"]
+
+
+# Outputs in the way -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["libs/a/dist", "services/svc/dist", "services/svc/dist/deps"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_folder_of_outputs_that_is_no_folder_is_said_and_nothing_is_written_through_it(
+    several: World, tmp_path: Path, folder: str, kind: str
+) -> None:
+    several.good()
+    place, elsewhere = several.path(folder), tmp_path / "elsewhere"
+    shutil.move(place, elsewhere)
+    before = {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")}
+    place.symlink_to(elsewhere) if kind == "link" else place.write_text("a file\n")
+    several.write("libs/a/a/__init__.py", "NEW = 1\n")
+    run = several.doit()
+    assert run.code != 0 and folder in run.err and "Traceback" not in run.err
+    assert {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")} == before
+    place.unlink()
+    several.good()
+    assert several.good().ran == []

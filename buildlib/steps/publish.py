@@ -1,8 +1,8 @@
 """Publishing: products become files at their places, each whole or not at all, and older files of ours go.
 
-A file is written under `.buildlib/tmp` and renamed into place. Its modification time is set a little into the past: whoever edits it
-afterwards gives it a later one, even within the same tick of the clock. Foreign files are neither read nor touched.
-Knows files. Does not know what they are.
+A file is written under `.buildlib/tmp` and renamed into place. Its modification time is set a little into the past:
+whoever edits it afterwards gives it a later one, even within the same tick of the clock. Foreign files are neither read
+nor touched. Knows files. Does not know what they are.
 """
 
 import hashlib
@@ -73,46 +73,67 @@ def publish(
 
 
 def _place(product: Product, path: str, room: str, ledger: Ledger) -> None:
+    sha256 = hashlib.sha256(product.data).hexdigest()
     try:
         _make_parents(path)
-        if not _is_already(path, product):
-            _write(path, product, room)
+        for _ in range(ATTEMPTS):
+            time_ns = _time_if_there(path, product) or _write(path, product, room)
+            ledger.wrote(path, sha256, len(product.data), product.executable)
+            if os.lstat(path).st_mtime_ns == time_ns:
+                return
+            # Somebody wrote to it before note was taken of it: that note may be of their file.
     except OSError as error:
         raise BuildlibError(path, f"cannot be written ({error.strerror or error})", _cure(path, error)) from None
-    ledger.wrote(path, hashlib.sha256(product.data).hexdigest(), len(product.data), product.executable)
+    raise BuildlibError(path, "is written by somebody else all the time", "end what writes there, then build again")
+
+
+ATTEMPTS = 5
+"""How often a file may be edited in the moment after it was published before that is an error."""
 
 
 def _cure(path: str, error: OSError) -> str:
     if isinstance(error, IsADirectoryError) or os.path.isdir(path):
         return "a directory is in its place: move it away"
+    blocking = next((above for above in _own_folders(path) if os.path.isfile(above)), None)
+    if blocking is not None:
+        return f"{blocking} is a file where a directory belongs: move it away"
     return "check the disk's free space and the directory's permissions"
 
 
+def _own_folders(path: str) -> list[str]:
+    """Return the directories above `path` that are ours: `dist/` and what is below it, or all below `.buildlib/`."""
+    folders = path.split("/")[:-1]
+    first = folders.index("dist") if "dist" in folders else len(folders) - 1
+    return ["/".join(folders[:n]) for n in range(first + 1, len(folders) + 1)]
+
+
 def _make_parents(path: str) -> None:
-    above = os.path.dirname(path)
-    if os.path.islink(above):
-        raise BuildlibError(above, "is a link, and outputs are never written through links", "remove it")
-    os.makedirs(above, exist_ok=True)
+    for above in _own_folders(path):
+        if os.path.islink(above):
+            raise BuildlibError(above, "is a link, and outputs are never written through links", "remove it")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
 def _mode(product: Product) -> int:
     return 0o755 if product.executable else 0o644
 
 
-def _is_already(path: str, product: Product) -> bool:
+def _time_if_there(path: str, product: Product) -> int | None:
+    """Return the modification time of the file at `path` if it is `product` already; None if it has to be written."""
     try:
         status = os.lstat(path)
     except OSError:
-        return False
-    if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != _mode(product) or status.st_size != len(product.data):
-        return False
-    if time.time_ns() - status.st_mtime_ns < 1_000_000_000:
-        return False  # too young for an edit to show: write it again
+        return None
+    if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != _mode(product):
+        return None
+    if status.st_size != len(product.data) or time.time_ns() - status.st_mtime_ns < 1_000_000_000:
+        return None  # too young for an edit to show: write it again
     with open(path, "rb") as file:
-        return file.read() == product.data
+        return status.st_mtime_ns if file.read() == product.data else None
 
 
-def _write(path: str, product: Product, room: str) -> None:
+def _write(path: str, product: Product, room: str) -> int:
+    """Write `product` to `path`, whole or not at all; return the modification time that it got."""
     os.makedirs(room, exist_ok=True)
     temporary = os.path.join(room, f"publish-{os.path.basename(path)}")
     with open(temporary, "wb") as file:
@@ -120,11 +141,17 @@ def _write(path: str, product: Product, room: str) -> None:
         os.fchmod(file.fileno(), _mode(product))
     past = time.time_ns() - 2_000_000_000
     os.utime(temporary, ns=(past, past))
+    given = os.lstat(temporary).st_mtime_ns  # as the file system keeps it, which may be coarser
     os.replace(temporary, path)
+    return given
 
 
 def remove(path: str) -> bool:
-    """Remove a file of ours and the directories that it leaves empty (`dist/` and below it; `.buildlib/` stays). Return whether it was there."""
+    """Remove a file of ours and the directories that it leaves empty (`dist/` and below it; `.buildlib/` stays).
+
+    Returns:
+        Whether it was there.
+    """
     try:
         os.unlink(path)
     except OSError:

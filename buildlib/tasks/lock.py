@@ -1,7 +1,7 @@
 """One at a time: the lock of a workspace.
 
-An `flock` on `.buildlib/lock`: the kernel drops it with its holder, so a dead one blocks nobody, and its file descriptor
-is not inherited by children. Knows the lock file. Does not know what is done under it.
+An `flock` on `.buildlib/lock`: the kernel drops it with its holder, so a dead one blocks nobody, and its descriptor is
+not inherited by children. Knows the lock file. Does not know what is done under it.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ class Lock:
             raise BuildlibError(self._path, cause, "free disk space, or make the workspace writable") from None
 
     def _locked(self) -> int | None:
-        """Return the locked file's descriptor; None if the file was deleted meanwhile: then it locks nothing any more."""
+        """Return the locked file's descriptor; None if the file was deleted meanwhile: then it locks nothing."""
         os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
