@@ -57,7 +57,8 @@ def disturb(world: World, home: Path) -> dict[str, str]:
         world.write(f"{module}/secret.env", "SECRET\n")
     return {
         "HOME": str(home), "TZ": "Asia/Tokyo", "LANG": "tr_TR.UTF-8", "LC_ALL": "C", "USER": "x",
-        "PYTHONHASHSEED": "77", "GIT_DIR": "/nonsense", "GIT_WORK_TREE": "/nonsense", "SOURCE_DATE_EPOCH": "1700000000", "CFLAGS": "-O0",
+        "PYTHONHASHSEED": "77", "GIT_DIR": "/nonsense", "GIT_WORK_TREE": "/nonsense",
+        "SOURCE_DATE_EPOCH": "1700000000", "CFLAGS": "-O0",
         "XDG_CONFIG_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "", "GIT_INDEX_FILE": "/nonsense/index",
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -222,6 +223,61 @@ def test_a_file_restored_with_its_times_by_a_link_is_seen(world: World) -> None:
     other = world.write("other.py", "NAME = 'q'\n")
     subprocess.run(["cp", "-p", "--remove-destination", str(other), str(path)], check=True)
     assert world.good().ran == ["wheel:a"]
+
+
+EDITOR = """\
+import os, sys
+import buildlib.execute.local as local
+
+real, edits = local.stage, [sys.argv.pop(1)]
+
+
+def stage(*arguments):
+    if edits:
+        exec(edits.pop())
+    return real(*arguments)
+
+
+local.stage = stage
+from doit.__main__ import main
+
+sys.exit(main())
+"""
+"""Runs doit and makes an edit between the look at the inputs and their copying."""
+
+SWAP = "p = 'libs/a/pyproject.toml'; text = open(p).read(); open(p, 'w').write(text.replace('\"tiny\"', '\"other\"'))"
+
+
+@pytest.mark.parametrize(
+    "edit", ["os.unlink('libs/a/a/more.py')", "open('libs/a/a/more.py', 'w').write('M = 2')", SWAP]
+)
+def test_an_edit_between_the_look_and_the_copy_is_no_failure_and_never_lost(
+    world: World, tmp_path: Path, edit: str
+) -> None:
+    world.library("a")
+    world.write("libs/a/a/more.py", "M = 1\n")
+    world.write(
+        "libs/a/backend/other.py", world.read("libs/a/backend/tiny.py").replace("Generator: tiny", "Generator: b")
+    )
+    script = tmp_path / "editor.py"
+    script.write_text(EDITOR)
+    command = [sys.executable, str(script), edit]
+    done = subprocess.run(command, cwd=world.root, env=world.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.good()
+    assert world.path("libs/a/dist/a-1.0-py3-none-any.whl").read_bytes() == fresh_wheel(world, tmp_path)
+
+
+def test_a_project_of_another_kind_has_its_outputs_where_that_kind_has_them(several: World) -> None:
+    several.good()
+    root = several.read("pyproject.toml")
+    before = several.outputs()
+    several.write("pyproject.toml", root + '[tool.buildlib]\nlibs = ["libs/*", "services/*"]\nservices = []\n')
+    several.good()
+    assert sorted(p.name for p in several.path("services/svc/dist").iterdir()) == ["svc-1.0-py3-none-any.whl"]
+    several.write("pyproject.toml", root)
+    several.good()
+    assert several.outputs() == before
 
 
 # Outputs in the way -------------------------------------------------------------------------------------------------

@@ -93,8 +93,11 @@ def _products(step: Step, workshop: Workshop, fetch: bool) -> tuple[Step, list[P
             return step, stored, "fetched"
         try:
             products = verb(step.verb).make(step, workshop.facts.workspace.projects[step.project], workshop)
-        except Outdated:
-            step = _described_again(step, workshop)
+        except BuildlibError as error:
+            again = _described_again(step, workshop)
+            if not isinstance(error, Outdated) and again.parts == step.parts:
+                raise
+            step = again  # what failed was not what is there now (a file removed before it was copied)
             continue
         results.keep(workshop.store, keys, products)
         return step, products, "built"
