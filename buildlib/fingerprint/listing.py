@@ -47,11 +47,12 @@ class Git:
     @classmethod
     def find(cls, root: str) -> "Git | None":
         """Return the repository around `root`; None where there is none, or no git."""
-        answer = _git(root, "rev-parse", "--show-toplevel", "--git-path", "index")
+        # Only `--show-cdup` is sure to be one line: a path may have a line break in it.
+        answer = _git(root, "rev-parse", "--show-cdup", "--git-path", "index")
         if answer is None:
             return None
-        top, index = os.fsdecode(answer).splitlines()
-        return cls(root, os.path.join(root, index), top)
+        up, _, index = os.fsdecode(answer).removesuffix("\n").partition("\n")
+        return cls(root, os.path.join(root, index), os.path.join(root, up))
 
     def list(self, directories: Collection[str]) -> dict[str, bool]:
         """Return all files below `directories` that git does not ignore: path → whether it is tracked."""

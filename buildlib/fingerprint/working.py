@@ -96,19 +96,32 @@ class WorkingTree:
 
     def directories(self, pattern: str) -> tuple[str, ...]:
         """Return the directories that match a glob (`libs/*`; `**` for any depth), sorted."""
-        import glob
-
-        names = glob.glob(pattern, root_dir=self.root, recursive=True)
-        return tuple(sorted({n.rstrip("/") for n in names if os.path.isdir(self._prefix + n)}))
+        return tuple(sorted(n for n in self._matching(pattern, hidden=False) if os.path.isdir(self._prefix + (n or "."))))
 
     def files(self, pattern: str) -> tuple[str, ...]:
         """Return the files that match a glob, git-ignored ones too, sorted."""
+        self.seen.update((here, self.signature(here)) for here in self._searched(pattern))
+        return tuple(sorted(n for n in self._matching(pattern, hidden=True) if self.entry(n) is not None))
+
+    def _searched(self, pattern: str) -> set[str]:
+        """Return the directories that are there and in which a new match of a glob would appear."""
+        names = pattern.split("/")
+        heads = ("/".join(names[:i]) for i in range(1, len(names)))
+        found = (n for head in heads for n in self._matching(head, hidden=True))
+        return {".", *(n for n in found if n and os.path.isdir(self._prefix + n))}
+
+    def _matching(self, pattern: str, hidden: bool) -> Iterable[str]:
+        """Yield what matches a glob. Below `**` no link is followed: one that leads upwards would have no end."""
         import glob
 
-        names = glob.glob(pattern, root_dir=self.root, recursive=True, include_hidden=True)
-        fixed = pattern.partition("*")[0].rpartition("/")[0]
-        self.seen.update((here or ".", self.signature(here or ".")) for here, _, _ in walk(self.root, fixed))
-        return tuple(sorted(n for n in names if self.entry(n) is not None))
+        asked = pattern.rstrip("/").split("/")
+        if "**" not in asked:
+            return (n.rstrip("/") for n in glob.glob(pattern, root_dir=self.root, include_hidden=hidden))
+        fixed = "/".join(asked[: asked.index("**")])
+        starts = glob.glob(fixed, root_dir=self.root, include_hidden=hidden) if fixed else [""]
+        walked = (names for start in starts for names in walk(self.root, start))
+        below = {n for here, files, folders in walked for n in (here, *files, *folders)}
+        return (n for n in below if _matches(n.split("/") if n else [], asked, hidden))
 
     def listings(self, directories: Iterable[str], nested: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         """Return, for each directory, the sorted paths of all inputs below it (see `Tree.listings`)."""
@@ -194,17 +207,25 @@ class WorkingTree:
             self.memory.listings[directory] = (inner, watched, tuple(self.signature(p) for p in watched), paths)
 
     def _expanded(self, directory: str, tracked: Mapping[str, bool], nested: tuple[str, ...]) -> tuple[str, ...]:
-        """Keep the inputs among git's answers; a repository within (a submodule, a clone) is listed by git as one name: walk it."""
+        """Keep the inputs among git's answers; a repository within (a submodule, a clone), which is one name there, is asked."""
         found: set[str] = set()
         start = len(directory) + 1 if directory else 0
         for path, known in tracked.items():
             if any(path == n or path.startswith(f"{n}/") for n in nested) or not is_input(path.rstrip("/")[start:], known):
                 continue
             if path.endswith("/") or self.is_directory(path) and not os.path.islink(self._prefix + path):
-                found.update(f for _, files, _ in walk(self.root, path.rstrip("/"), nested) for f in files)
+                found.update(self._of_repository(path.rstrip("/"), directory, nested))
             elif os.path.lexists(self._prefix + path):
                 found.add(path)
         return tuple(sorted(found))
+
+    def _of_repository(self, place: str, directory: str, nested: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the inputs of a repository within, by its own index and ignore files; all files where it has no git."""
+        if not os.path.lexists(f"{self._prefix}{place}/.git"):
+            return tuple(f for _, files, _ in walk(self.root, place, nested) for f in files)
+        git = Git.find(os.path.join(self.root, place))
+        listed = git.list([""]) if git else {}
+        return self._expanded(directory, {f"{place}/{path}": tracked for path, tracked in listed.items()}, nested)
 
     def _walked(self, directory: str, nested: tuple[str, ...]) -> tuple[str, ...]:
         start = len(directory) + 1 if directory else 0
@@ -254,10 +275,24 @@ def _split(directories: list[str], listed: Mapping[str, bool]) -> dict[str, dict
     """Give each directory the listed paths below it, in one pass over the paths."""
     split: dict[str, dict[str, bool]] = {d: {} for d in directories}
     for path, tracked in listed.items():
-        for above in parents(path.rstrip("/")):
+        place = path.rstrip("/")
+        for above in (place, *parents(place)):  # a directory that git lists as one name is a repository of its own
             if above in split:
                 split[above][path] = tracked
     return split
+
+
+def _matches(names: list[str], pattern: list[str], hidden: bool) -> bool:
+    """Return whether a path matches a glob, name by name; `**` stands for any number of directories."""
+    from fnmatch import fnmatchcase
+
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        if _matches(names, pattern[1:], hidden):
+            return True
+        return bool(names) and (hidden or not names[0].startswith(".")) and _matches(names[1:], pattern, hidden)
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:], hidden)
 
 
 def _unreadable(path: str, error: OSError) -> BuildlibError:

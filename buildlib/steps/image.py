@@ -31,7 +31,7 @@ def applies(project: Project, facts: Facts) -> bool:
 
 def recipe(project: Project) -> str:
     """Return the path of the project's Dockerfile, relative to the root."""
-    return posixpath.normpath(f"{project.path}/{project.config.image.dockerfile}")
+    return posixpath.normpath(project.inner(project.config.image.dockerfile))
 
 
 def tag(project: Project) -> str:

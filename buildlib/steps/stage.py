@@ -35,7 +35,7 @@ def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
 
 def paths(project: Project, name: str) -> tuple[str, ...]:
     """Return where a piece of the stage goes."""
-    return (f"{project.path}/dist/{name}",)
+    return (project.inner(f"dist/{name}"),)
 
 
 def _placed(needed: str, project: Project, outputs: tuple[Output, ...]) -> Iterator[tuple[str, Output]]:

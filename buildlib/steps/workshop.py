@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from buildlib.errors import BuildlibError
 from buildlib.plan import Output, Step
-from buildlib.workspace import graph
 from buildlib.workspace.model import Problem, Project, Workspace
 from buildlib.workspace.tree import Tree
 
@@ -60,7 +59,7 @@ class Facts:
 
     def closure(self, name: str) -> tuple[str, ...]:
         """Return the names of all local dependencies of project `name`, sorted."""
-        return graph.closure(self.workspace, name)
+        return self.slices.closure(name)
 
     def inputs(self, project: Project) -> tuple[str, ...]:
         """Return the sorted paths of all input files below a project's folder."""

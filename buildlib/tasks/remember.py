@@ -118,7 +118,7 @@ def _common(session: "Session") -> index.Watch:
     """Return what every step depends on: configuration, where projects may appear, git's index, the engine's own code."""
     tree = session.tree
     paths = {*session.workspace.looked, *(p.pyproject for p in session.workspace.projects.values())}
-    paths |= {f"{p.path}/{p.config.image.dockerfile}" for p in session.workspace.projects.values() if p.kind == "service"}
+    paths |= {p.inner(p.config.image.dockerfile) for p in session.workspace.projects.values() if p.kind == "service"}
     code = index.modules(PACKAGE)
     watched = [*sorted(paths), *code]
     return index.watch((*watched, *tree.memory.base), (*_signatures(session, watched), *tree.memory.base.values()))

@@ -243,13 +243,10 @@ class Session:
     @cached_property
     def workshop(self) -> Workshop:
         """Return what steps are made with."""
-        import sysconfig
-
         from buildlib.execute.local import LocalExecutor
         from buildlib.store.directory import DirectoryStore, default_store
         from buildlib.toolchain.environment import Environments
 
-        sysconfig.get_config_vars()  # Python fills this table without a lock: it must not begin in two threads at once
         store = default_store(os.environ)
         return Workshop(
             facts=self.facts,

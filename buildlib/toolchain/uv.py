@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from buildlib.errors import BuildlibError
 from buildlib.toolchain.sources import no_index, sources
@@ -137,11 +139,21 @@ MEANINGS = (
 )
 
 
+_FINDING = threading.Lock()
+"""`sysconfig`, which uv's package asks, answers None to a second thread while the first one fills its table."""
+
+
+@cache
+def _found_uv() -> str:
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())
+
+
 def _find_uv() -> str:
     try:
-        from uv import find_uv_bin
-
-        return str(find_uv_bin())
+        with _FINDING:
+            return _found_uv()
     except (ImportError, FileNotFoundError):
         cure = "run `pip install uv` in buildlib's environment"
         raise BuildlibError("uv", "it is not installed beside buildlib", cure) from None
