@@ -313,7 +313,10 @@ class Edits:
         return directory
 
     def do_state_gone(self) -> str:
-        shutil.rmtree(self.world.path(".buildlib"), ignore_errors=True)
+        # Without our state nobody knows which files of a `dist/` are ours: an older version's wheel would be foreign.
+        self.world.doit()
+        shutil.rmtree(self.world.path(".buildlib"))
+        self.world.doit()
         return ".buildlib"
 
     def do_commit(self) -> str:
