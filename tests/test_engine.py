@@ -237,3 +237,19 @@ def test_a_project_that_cannot_be_read_keeps_its_outputs(chain: World) -> None:
     chain.write("libs/other/pyproject.toml", "[project\n")
     assert chain.doit().code != 0
     assert [path for path in chain.outputs() if "other-1.0" in path]
+
+
+def test_without_any_record_older_files_of_ours_still_go_and_foreign_ones_stay(chain: World) -> None:
+    import shutil
+
+    chain.write("libs/base/dist/base-0.9-py3-none-any.whl", b"somebody else's")
+    shutil.rmtree(chain.path(".buildlib"))
+    chain.edit("libs/base/pyproject.toml", 'version = "1.0"', 'version = "1.1"')
+    chain.good()
+    wheels = {p for p in chain.outputs() if "base-" in p}
+    assert wheels == {
+        ".buildlib/wheels/base/base-1.1-py3-none-any.whl",
+        "libs/base/dist/base-0.9-py3-none-any.whl",
+        "libs/base/dist/base-1.1-py3-none-any.whl",
+        "services/svc/dist/deps/base-1.1-py3-none-any.whl",
+    }

@@ -8,14 +8,17 @@ import hashlib
 import os
 import posixpath
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from buildlib.errors import BuildlibError
-from buildlib.image import dockerfile
 from buildlib.image.engine import familiar
 from buildlib.plan import Output, Step
 from buildlib.steps.workshop import Facts, Outdated, Product, Workshop, with_parts
 from buildlib.workspace.config import ImageConfig
 from buildlib.workspace.model import Problem, Project
+
+if TYPE_CHECKING:
+    from buildlib.image.dockerfile import Hint
 
 VERB, STORED = "image", False
 
@@ -73,6 +76,8 @@ def base_parts(project: Project, facts: Facts) -> dict[str, str]:
 def bases(project: Project, facts: Facts) -> tuple[str, ...]:
     """Return the base images that the Dockerfile of `project` names. Raises `BuildlibError` if it cannot be read."""
     image = project.config.image
+    from buildlib.image import dockerfile
+
     read = dockerfile.read(_text(project, facts), recipe(project))
     return dockerfile.bases(read, image.args, image.target or None)
 
@@ -216,7 +221,9 @@ def _ask_again(facts: Facts) -> None:
     facts.engine().update(inspect_engine(find_endpoint(os.environ)))
 
 
-def _hints(project: Project, text: bytes, stage: tuple[Output, ...]) -> tuple[dockerfile.Hint, ...]:
+def _hints(project: Project, text: bytes, stage: tuple[Output, ...]) -> "tuple[Hint, ...]":
+    from buildlib.image import dockerfile
+
     local = any(o.name.startswith("deps/") for o in stage)
     third_party = any(o.name == "requirements.txt" and o.size for o in stage)
     read = dockerfile.read(text, recipe(project))

@@ -5,6 +5,7 @@ whoever edits it afterwards gives it a later one, even within the same tick of t
 nor touched. Knows files. Does not know what they are.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -49,11 +50,12 @@ def _digest(path: str, data: bytes) -> str:
 
 
 def publish(
-    products: Collection[Product], paths: Paths, older: Iterable[str], room: str, ledger: Ledger
+    products: Collection[Product], paths: Paths, older: Iterable[str], owner: str, room: str, ledger: Ledger
 ) -> tuple[Output, ...]:
     """Put `products` in their places and remove those of `older` (paths that are ours) that are not among them.
 
     Args:
+        owner: name of the step that made them.
         room: an absolute directory of this step alone, on the same file system.
         ledger: takes note of what was written.
 
@@ -65,19 +67,20 @@ def publish(
     for product in products:
         for path in paths(product.name):
             if not path.startswith(IMAGE):
-                _place(product, path, room, ledger)
+                _place(product, path, owner, room, ledger)
     for path in older:
         if path not in kept and not path.startswith(IMAGE):
             remove(path)
     return outputs
 
 
-def _place(product: Product, path: str, room: str, ledger: Ledger) -> None:
+def _place(product: Product, path: str, owner: str, room: str, ledger: Ledger) -> None:
     sha256 = hashlib.sha256(product.data).hexdigest()
     try:
         _make_parents(path)
         for _ in range(ATTEMPTS):
             time_ns = _time_if_there(path, product) or _write(path, product, room)
+            _mark(path, owner)
             ledger.wrote(path, sha256, len(product.data), product.executable)
             if os.lstat(path).st_mtime_ns == time_ns:
                 return
@@ -144,6 +147,29 @@ def _write(path: str, product: Product, room: str) -> int:
     given = os.lstat(temporary).st_mtime_ns  # as the file system keeps it, which may be coarser
     os.replace(temporary, path)
     return given
+
+
+MARK = "user.buildlib"
+"""The extended attribute that names the step a file belongs to."""
+
+
+def _mark(path: str, owner: str) -> None:
+    if hasattr(os, "setxattr"):
+        with contextlib.suppress(OSError):  # no such attributes on this file system: the records alone know
+            os.setxattr(path, MARK, owner.encode(), follow_symlinks=False)
+
+
+def marked(folder: str, owner: str) -> list[str]:
+    """Return the files below `folder` (a `dist/`) that the step called `owner` made, as far as they say so themselves."""
+    every = [f"{here}/{name}" for here, _, names in os.walk(folder) for name in names]
+    return [path for path in every if _owner(path) == owner.encode()] if hasattr(os, "getxattr") else []
+
+
+def _owner(path: str) -> bytes:
+    try:
+        return os.getxattr(path, MARK, follow_symlinks=False)
+    except OSError:
+        return b""
 
 
 def remove(path: str) -> bool:

@@ -3,6 +3,7 @@
 Knows the order of these things. Does not know any verb, nor doit.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from buildlib.execute.stage import remove_room
 from buildlib.fingerprint.parts import Parts, fingerprint
 from buildlib.plan import Output, Record, Step, full_parts, outputs_digest, source_key
 from buildlib.steps import results, verb
-from buildlib.steps.publish import foreign, places, publish
+from buildlib.steps.publish import foreign, marked, places, publish
 from buildlib.steps.workshop import Outdated, Product, Workshop
 
 ATTEMPTS = 5
@@ -52,8 +53,9 @@ def run(
     try:
         step, products, word = _products(step, workshop, fetch)
         paths = _paths(step, workshop)
-        announce([*places(products, paths), *_owned(before)])
-        outputs = publish(products, paths, _owned(before), room, workshop.ledger)
+        older = _owned(step, before, paths)
+        announce([*places(products, paths), *older])
+        outputs = publish(products, paths, older, step.name, room, workshop.ledger)
     finally:
         remove_room(room)
     if word == "built" and before is not None and before.outputs and outputs_digest(outputs) == outputs_digest(before.outputs):
@@ -64,8 +66,11 @@ def run(
     return Ran(record, parts, step)
 
 
-def _owned(before: Record | None) -> list[str]:
-    return [*(o.path for o in before.outputs), *before.intent] if before else []
+def _owned(step: Step, before: Record | None, paths: Callable[[str], tuple[str, ...]]) -> list[str]:
+    """Return the paths that are ours: as recorded; without a record (`.buildlib/` was deleted), as the files say."""
+    recorded = [*(o.path for o in before.outputs), *before.intent] if before else []
+    folders = {os.path.dirname(path) for path in paths("_") if "/dist/" in path or path.startswith("dist/")}
+    return recorded or [path for folder in folders for path in marked(folder, step.name)]
 
 
 def _paths(step: Step, workshop: Workshop) -> Callable[[str], tuple[str, ...]]:

@@ -46,10 +46,19 @@ def describe(project: Project, facts: Facts) -> Step:
     step = Step(step.name, VERB, project.name, files=files, parts=dict([facts.action_part(VERB)]))
     return with_parts(
         step,
-        lambda: {"config:local dependencies": local},
+        lambda: _config_parts(project, local),
         lambda: entry_parts(facts.tree, files),
         lambda: facts.tools.parts(project),
     )
+
+
+def _config_parts(project: Project, local: str) -> dict[str, str]:
+    """Return what the action takes from the metadata as it was read, and what decides where the wheel goes.
+
+    A pyproject.toml edited while it is built is recorded with these as they were, so the next run sees the difference.
+    """
+    backend = " ".join((project.backend, *project.backend_path))
+    return {"config:local dependencies": local, "config:build backend": backend, "config:kind": project.kind}
 
 
 def input_paths(project: Project, facts: Facts) -> tuple[str, ...]:

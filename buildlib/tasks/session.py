@@ -163,6 +163,17 @@ class Session:
                 todo += [(name, True), *((n, False) for n in reversed(step.needs))]
         return list(ordered.values())
 
+    def _trusted_closure(self, asked: Collection[str]) -> list[Step]:
+        """Return the `closure`; without any proof if the database has lost a record of what is proven and needed."""
+        steps = self.closure(asked)
+        if all(n in self.records for step in steps for n in step.needs if n in self.proven):
+            return steps
+        self.proof = None
+        self._steps.clear()
+        self.__dict__.pop("names", None)
+        self._read_workspace()
+        return self.closure(asked)
+
     def _list_projects(self, asked: Iterable[str]) -> None:
         """List the files of all projects that `asked` reach in one go: one call of git, not one each."""
         names = {self.names.steps[n][1] for n in asked}
@@ -194,7 +205,7 @@ class Session:
         self.asked = tuple(asked)
         self.always = frozenset(asked) if always else frozenset()
         steps = []
-        for step in self.closure(asked):
+        for step in self._trusted_closure(asked):
             if step.refusal and tolerant:
                 self.refused[step.name] = step.refusal
                 continue

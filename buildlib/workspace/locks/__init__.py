@@ -1,21 +1,33 @@
 """Third-party requirements from lock files: one reader a format, all with the interface of `Lock`.
 
 Knows which formats there are and where their files are looked for. Does not read files, run tools or ask an index:
-bytes come in. A new format is a new file beside `uv.py` with FILE, COMMAND and `parse`, and one entry in `_READERS`.
+bytes come in. A new format is a new file beside `uv.py` with COMMAND and `parse`, and one entry in `_READERS`.
+A reader is imported when the first lock of its kind is read.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Protocol, cast
 
 from buildlib.errors import BuildlibError
-from buildlib.workspace.locks import poetry, uv
 from buildlib.workspace.locks.base import Lock, Member, Pin, Target, command_in, requirement
 
 __all__ = ["Lock", "Member", "Pin", "Target", "lock_files", "missing", "parse", "requirements_text"]
 
-_READERS: dict[str, Callable[[str, bytes], Lock]] = {uv.FILE: uv.parse, poetry.FILE: poetry.parse}  # best first
+_READERS = {"uv.lock": "uv", "poetry.lock": "poetry"}  # file name → module, best first
+
+
+class _Reader(Protocol):
+    COMMAND: str
+
+    def parse(self, path: str, data: bytes) -> Lock: ...
+
+
+def _reader(name: str) -> _Reader:
+    return cast(_Reader, import_module(f"{__name__}.{name}"))
 
 
 def lock_files(project: str) -> tuple[str, ...]:
@@ -38,10 +50,10 @@ def parse(path: str, data: bytes) -> Lock:
     Raises:
         BuildlibError: for an unknown file name, bad TOML, an unknown version, or values of a wrong shape.
     """
-    reader = _READERS.get(posixpath.basename(path))
-    if reader is None:
+    name = _READERS.get(posixpath.basename(path))
+    if name is None:
         raise BuildlibError(path, "no lock format has this file name", f"use {' or '.join(_READERS)}")
-    return reader(path, data)
+    return _reader(name).parse(path, data)
 
 
 def requirements_text(pins: Iterable[Pin]) -> str:
@@ -73,7 +85,7 @@ def missing(member: Member) -> BuildlibError:
     """
     tool = member.pyproject.get("tool", {})
     is_poetrys = isinstance(tool, dict) and "poetry" in tool and "uv" not in tool
-    command = poetry.COMMAND if is_poetrys else uv.COMMAND
+    command = _reader("poetry" if is_poetrys else "uv").COMMAND
     names = sorted({requirement(member, text).name for text in member.requires} - member.local)
     needs = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "") or "third-party packages"
     cause = f"it needs {needs}, and there is no lock"
