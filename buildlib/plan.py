@@ -1,7 +1,8 @@
 """What must run, and why: a pure function of steps, records and the state of their outputs.
 
-A topological scheduler over constructive traces with early cutoff (*Build Systems à la Carte*). A step is clean, will run, or may run:
-known only once what it needs has run. Knows values only. Does not read files, does not know how anything is made.
+A topological scheduler over constructive traces with early cutoff (*Build Systems à la Carte*). A step is clean, will
+run, or may run: known only once what it needs has run. Knows values only. Does not read files, does not know how
+anything is made.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -158,15 +159,25 @@ def unproven(
     return damage(record)
 
 
-_NEVER = {"forgotten": "forgotten", "failed": "never built (the last run failed)", "running": "never built (the last run was interrupted)"}
-_UNFINISHED = {"running": "the last run was interrupted", "failed": "the last run failed", "skipped": "the last run was skipped"}
+_NEVER = {
+    "forgotten": "forgotten",
+    "failed": "never built (the last run failed)",
+    "running": "never built (the last run was interrupted)",
+}
+_UNFINISHED = {
+    "running": "the last run was interrupted",
+    "failed": "the last run failed",
+    "skipped": "the last run was skipped",
+}
 
 
-def changed(step: Step, record: Record, digests: Mapping[str, str] | None, remembered: Callable[[str], Parts]) -> str | None:
+def changed(
+    step: Step, record: Record, digests: Mapping[str, str] | None, remembered: Callable[[str], Parts]
+) -> str | None:
     """Return the first part of `step` that differs from its record; None if none does.
 
     Args:
-        digests: of its upstream's outputs, by step name; None while they are not known: then only its own parts are compared.
+        digests: of its upstream's outputs, by step name; None while unknown: then only its own parts are compared.
         remembered: the parts of a step's last success.
     """
     if digests is None:

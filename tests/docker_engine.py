@@ -93,9 +93,7 @@ def without(why: str) -> NoReturn:
     pytest.skip(why)
 
 
-def _started(
-    stack: ExitStack, program: str, start: Callable[[Path], AbstractContextManager[str]], folder: Path
-) -> str:
+def _started(stack: ExitStack, program: str, start: Callable[[Path], AbstractContextManager[str]], folder: Path) -> str:
     why = private_engine.missing(program)
     if not why:
         return stack.enter_context(start(folder))

@@ -38,7 +38,7 @@ http: {{addr: "127.0.0.1:{port}", headers: {{X-Started-By: ["{token}"]}}}}
 """
 
 
-class NotStarted(Exception):  # noqa: N818 (it is what happened)
+class NotStarted(Exception):
     """A server did not come up; the message has the end of its log."""
 
 

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from world import World
-
-CHAIN = ["stage:svc", "wheel:app", "wheel:base"]
 
 
 @pytest.fixture
@@ -33,8 +30,15 @@ def test_a_first_build_makes_every_step_once_and_says_why(world: World) -> None:
 
 
 def test_a_stage_holds_the_own_wheel_the_transitive_closure_and_the_requirements(chain: World) -> None:
-    staged = sorted(str(p.relative_to(chain.path("services/svc/dist"))) for p in chain.path("services/svc/dist").rglob("*.*"))
-    assert staged == ["deps/app-1.0-py3-none-any.whl", "deps/base-1.0-py3-none-any.whl", "requirements.txt", "svc-1.0-py3-none-any.whl"]
+    staged = sorted(
+        str(p.relative_to(chain.path("services/svc/dist"))) for p in chain.path("services/svc/dist").rglob("*.*")
+    )
+    assert staged == [
+        "deps/app-1.0-py3-none-any.whl",
+        "deps/base-1.0-py3-none-any.whl",
+        "requirements.txt",
+        "svc-1.0-py3-none-any.whl",
+    ]
 
 
 def test_a_noop_runs_nothing_and_prints_one_line(chain: World) -> None:
@@ -63,22 +67,30 @@ def test_a_changed_test_runs_that_wheel_alone_and_it_ends_unchanged(chain: World
     assert run.ran == ["wheel:base"] and run.word("wheel:base") == "unchanged"
 
 
+SOURCE, WHEEL = "libs/base/base/__init__.py", "libs/base/dist/base-1.0-py3-none-any.whl"
+STAGED = "services/svc/dist/deps/base-1.0-py3-none-any.whl"
+BOTH = ["stage:svc", "wheel:base"]
+
+
 @pytest.mark.parametrize(
-    ("name", "edit", "ran", "reason"),
+    ("edit", "ran", "reason"),
     [
-        ("added", lambda w: w.write("libs/base/base/new.py", "x = 1\n"), ["stage:svc", "wheel:base"], "libs/base/base/new.py added"),
-        ("removed", lambda w: w.path("libs/app/app/__init__.py").unlink(), ["stage:svc", "wheel:app"], "libs/app/app/__init__.py removed"),
-        ("executable", lambda w: w.path("libs/base/base/__init__.py").chmod(0o755), ["wheel:base"], "libs/base/base/__init__.py became executable"),
-        ("output deleted", lambda w: w.path("libs/base/dist/base-1.0-py3-none-any.whl").unlink(), ["wheel:base"], "libs/base/dist/base-1.0-py3-none-any.whl is missing"),
-        ("output edited", lambda w: w.write("services/svc/dist/deps/base-1.0-py3-none-any.whl", b"x"), ["stage:svc"], "services/svc/dist/deps/base-1.0-py3-none-any.whl was changed"),
+        (lambda w: w.write("libs/base/base/new.py", "x = 1\n"), BOTH, "libs/base/base/new.py added"),
+        (lambda w: w.path(SOURCE).unlink(), BOTH, f"{SOURCE} removed"),
+        (lambda w: w.path(SOURCE).chmod(0o755), ["wheel:base"], f"{SOURCE} became executable"),
+        (lambda w: w.path(WHEEL).unlink(), ["wheel:base"], f"{WHEEL} is missing"),
+        (lambda w: w.write(STAGED, b"x"), ["stage:svc"], f"{STAGED} was changed"),
     ],
-)  # fmt: skip
-def test_each_kind_of_edit_runs_exactly_what_it_must(chain: World, name: str, edit: Callable[[World], object], ran: list[str], reason: str) -> None:
+    ids=["added", "removed", "executable", "output deleted", "output edited"],
+)
+def test_each_kind_of_edit_runs_exactly_what_it_must(
+    chain: World, edit: Callable[[World], object], ran: list[str], reason: str
+) -> None:
     before = chain.outputs()
     edit(chain)
     run = chain.good()
-    assert run.ran == ran and run.steps[0][2] == reason, name
-    if name.startswith("output") or name == "executable":
+    assert run.ran == ran and run.steps[0][2] == reason
+    if ran != BOTH:
         assert chain.outputs() == before
     assert chain.good().ran == []
 
@@ -153,7 +165,9 @@ def test_a_failure_is_one_line_and_the_others_go_on(chain: World) -> None:
     chain.edit("libs/other/other/__init__.py", "other", "OTHER")
     run = chain.doit()
     assert run.code != 0
-    assert run.word("wheel:base") == "failed" and run.word("stage:svc") == "skipped" and run.word("wheel:other") == "built"
+    assert (
+        run.word("wheel:base") == "failed" and run.word("stage:svc") == "skipped" and run.word("wheel:other") == "built"
+    )
     assert run.err == "libs/base/pyproject.toml: no [project] table; add one with name and version\n"
     assert run.counts == {"built": 1, "failed": 1, "skipped": 1, "up to date": 3}
 

@@ -49,7 +49,7 @@ def test_bases_are_the_images_of_others(text: str, expected: tuple[str, ...]) ->
         ("ARG V=3\nFROM p:$V", {}, "p:3"),
         ("ARG V=3\nFROM p:${V}-slim", {"V": "4"}, "p:4-slim"),
         ("ARG V\nFROM p:$V", {"V": "4"}, "p:4"),
-        ('ARG A="1" B=\'2\'\nARG C=$A.${B}\nFROM p:$C', {"B": "5"}, "p:1.5"),
+        ("ARG A=\"1\" B='2'\nARG C=$A.${B}\nFROM p:$C", {"B": "5"}, "p:1.5"),
         ("ARG V\nFROM p:${V:-3}", {}, "p:3"),
         ("ARG V=1\nFROM p${V:+:full}", {}, "p:full"),
         ("FROM p:${V:-3}", {"V": "not declared"}, "p:3"),

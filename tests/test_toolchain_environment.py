@@ -224,7 +224,9 @@ def test_a_folder_that_is_not_there_breaks_nothing(tmp_path: Path) -> None:
     a = wheel(tmp_path / "w", "a", "1")
     gone = tmp_path / "gone"
     with index(tmp_path / "w") as (main, _):
-        environ = alone(PIP_INDEX_URL=main, PIP_EXTRA_INDEX_URL=f"file://{gone}", PIP_FIND_LINKS=f"{gone} file://{gone}")
+        environ = alone(
+            PIP_INDEX_URL=main, PIP_EXTRA_INDEX_URL=f"file://{gone}", PIP_FIND_LINKS=f"{gone} file://{gone}"
+        )
         assert resolve(["a"], PYTHON, environ, cache=str(tmp_path / "c")) == (a,)
 
 

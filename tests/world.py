@@ -1,6 +1,7 @@
 """A tiny world: a workspace in a temporary directory, edits, `doit` as a process, and the exact list of steps that ran.
 
-The cheap backend is a file in the project itself (`backend-path`, no requirements, no network): a real PEP 517 build that takes some 50 ms.
+The cheap backend is a file in the project itself (`backend-path`, no requirements, no network): a real PEP 517 build
+that takes some 50 ms.
 """
 
 import json
@@ -139,7 +140,8 @@ class World:
         self.write(
             f"{directory}/pyproject.toml",
             f'[project]\nname = "{name}"\nversion = "1.0"\ndependencies = {dependencies}\n'
-            '[build-system]\nrequires = []\nbuild-backend = "tiny"\nbackend-path = ["backend"]\n' + textwrap.dedent(extra),
+            '[build-system]\nrequires = []\nbuild-backend = "tiny"\nbackend-path = ["backend"]\n'
+            + textwrap.dedent(extra),
         )
         self.write(f"{directory}/backend/tiny.py", BACKEND)
         self.write(f"{directory}/{module}/__init__.py", f"NAME = {name!r}\n")
@@ -152,8 +154,15 @@ class World:
 
     def git(self, *arguments: str) -> str:
         """Run git in this world."""
-        who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-        done = subprocess.run(["git", *arguments], cwd=self.root, env={**os.environ, **who}, check=True, capture_output=True, text=True)
+        who = {
+            "GIT_AUTHOR_NAME": "a",
+            "GIT_AUTHOR_EMAIL": "a@b",
+            "GIT_COMMITTER_NAME": "a",
+            "GIT_COMMITTER_EMAIL": "a@b",
+        }
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.root, env={**os.environ, **who}, check=True, capture_output=True, text=True
+        )
         return done.stdout
 
     def commit(self) -> None:

@@ -1,10 +1,10 @@
 """Files that make the next run cheap, and that may vanish at any time.
 
-The *memory* (of the tree, of the workspace) holds what was read: signatures, digests, listings, projects, lock slices. The *quick index*
-holds a conclusion: these steps were up to date while these paths had these signatures. It is removed before any record changes and
-written last, under the lock; so a step of it whose paths still have their signatures need not be looked at.
-All are checked by a checksum: a damaged file is no file.
-Knows paths, signatures and step names. Does not know how a step is judged.
+The *memory* (of the tree, of the workspace) holds what was read: signatures, digests, listings, projects, lock
+slices. The *quick index* holds a conclusion: these steps were up to date while these paths had these signatures. It
+is removed before any record changes and written last, under the lock; so a step of it whose paths still have their
+signatures need not be looked at. All are checked by a checksum: a damaged file is no file. Knows paths, signatures
+and step names. Does not know how a step is judged.
 """
 
 import marshal
@@ -28,7 +28,7 @@ RECORDS = f"{DIRECTORY}/state.db"
 FORMAT = f"buildlib index 3 {sys.version} {sys.platform} {zlib.ZLIB_RUNTIME_VERSION}"
 
 Watch = tuple[str, bytes]
-"""Paths, each followed by a NUL byte, and the signatures they had (8 bytes each): two values load faster than thousands."""
+"""Paths, each followed by a NUL byte, and their signatures (8 bytes each): two values load faster than thousands."""
 
 
 def watch(paths: Sequence[str], signatures: Iterable[int]) -> Watch:
@@ -48,10 +48,11 @@ class Quick:
 
     Attributes:
         common: what every step depends on (configuration, git's index, the engine's own code).
-        watches: by group name (a project's inputs, a step's outputs), the paths to watch.
+        watches: by group name (what a step reads, its outputs), the paths to watch.
         steps: by name of each step found up to date: the steps it needs, and its groups.
-        members: by name of each task that stands for steps (`build`, `build:x`, `wheel`): those steps, up to date or not.
-        images: by image step: (tag, image id, ((base, id), …)) to ask the engine for; an empty id: it was skipped, for want of an engine.
+        members: by name of each task that stands for steps (`build`, `build:x`, `wheel`): those, up to date or not.
+        images: by image step: (tag, image id, ((base, id), …)) to ask the engine for; an empty id: it was skipped, for
+            want of an engine.
         default: what a bare `doit` stands for; empty if only `dodo.py` can tell.
         records: inode of the database that the conclusion is about. (Its times say nothing: whoever changes a record
             removes this index first.)
@@ -128,7 +129,7 @@ def save_quick(quick: Quick, path: str = QUICK) -> None:
 
 def drop_quick(path: str = QUICK) -> None:
     """Remove the quick index: records are about to change."""
-    try:
+    try:  # noqa: SIM105  # `contextlib` would be imported by every no-op
         os.unlink(path)
     except FileNotFoundError:
         pass

@@ -1,7 +1,7 @@
 """Which files below a directory are inputs: asked of git, or walked where there is no git.
 
-A global ignore file, `.git/info/exclude`, GIT_DIR and the like have no effect: only committed `.gitignore` files and the index do.
-Knows git's listing commands, and the names of outputs and caches. Does not know projects or digests.
+A global ignore file, `.git/info/exclude`, GIT_DIR and the like have no effect: only committed `.gitignore` files and
+the index do. Knows git's listing commands, and the names of outputs and caches. Does not know projects or digests.
 """
 
 import os
@@ -37,7 +37,8 @@ class Git:
 
     Attributes:
         index: absolute path of git's index file, whose change may change every listing.
-        above: the directories from the repository's top level to the workspace root (inclusive), absolute: their `.gitignore` files count.
+        above: the directories from the repository's top level to the workspace root (inclusive), absolute: their
+            `.gitignore` files count.
     """
 
     def __init__(self, root: str, index: str, top: str) -> None:
@@ -87,7 +88,9 @@ def _git(root: str, *arguments: str) -> bytes | None:
     # Paths on the command line are literal; an owner other than ours (a container's root) is no reason to see nothing.
     command = ["git", "--literal-pathspecs", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
@@ -108,7 +111,7 @@ def walk(root: str, directory: str, skip: Collection[str] = ()) -> Iterator[tupl
 
 
 def scan(root: str, directory: str) -> tuple[list[str], list[str]]:
-    """Return the files (links among them) and the directories right in `directory`, relative to `root`; nothing if unreadable."""
+    """Return the files (links too) and the directories right in `directory`, relative to `root`; none if unreadable."""
     files: list[str] = []
     folders: list[str] = []
     prefix = f"{directory}/" if directory else ""

@@ -1,8 +1,8 @@
 """Parts: what determines an output, by name; their fingerprint; and the first difference, said for a person.
 
-A part is a name (`file:libs/a/a.py`, `tool:poetry-core`, `config:target`, `pin:httpx`, `upstream:wheel:a`) and a short value (a digest,
-a version). Two sets of parts have one fingerprint exactly if they are equal, so the comparison that decides is the one that explains.
-Knows names and values only. Does not read files.
+A part is a name (`file:libs/a/a.py`, `tool:poetry-core`, `config:target`, `pin:httpx`, `upstream:wheel:a`) and a
+short value (a digest, a version). Two sets of parts have one fingerprint exactly if they are equal, so the comparison
+that decides is the one that explains. Knows names and values only. Does not read files.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ def fingerprint(parts: Parts) -> str:
 
 
 def difference(before: Parts, now: Parts) -> str | None:
-    """Return the first part that differs, said so that a person understands (`libs/a/a.py changed`); None if none does."""
+    """Return the first part that differs, said for a person (`libs/a/a.py changed`); None if none does."""
     for name in sorted(before.keys() | now.keys(), key=_rank):
         old, new = before.get(name), now.get(name)
         if old != new:
@@ -29,7 +29,7 @@ def difference(before: Parts, now: Parts) -> str | None:
 
 
 _ORDER = ("action", "tool", "config", "file", "link", "pin", "base", "upstream")
-"""Causes before effects: a new tool or setting explains more than a file, a file of one's own more than another's output."""
+"""Causes before effects: a new tool explains more than a file, a file of one's own more than another's output."""
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -1,7 +1,8 @@
 """The working tree as a `Tree`: files on disk, with a memory of what was read before.
 
-A file is read again only if its signature differs from the remembered one; a directory is listed again only if one of the directories
-below it, a `.gitignore` or git's index does. Knows `lstat`, the listing and the memory. Does not know projects.
+A file is read again only if its signature differs from the remembered one; a directory is listed again only if one of
+the directories below it, a `.gitignore` or git's index does. Knows `lstat`, the listing and the memory. Does not know
+projects.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ class WorkingTree:
     """The files below `root` as they are now.
 
     Args:
-        root: absolute path; the process's current directory is expected to be it (relative paths are cheaper to look up).
+        root: absolute path; where the process stands in it, its files are looked up faster.
         memory: what earlier runs read; replaced piece by piece by what this one reads.
     """
 
@@ -52,7 +53,7 @@ class WorkingTree:
         self._listings: dict[str, tuple[str, ...]] = {}
         self._ready = False
         self.seen: dict[str, int] = {}
-        """Directories whose content mattered since this was last emptied, and their signatures: a new file shows there."""
+        """Directories whose content mattered since this was emptied, with signatures: a new file shows there."""
 
     def entry(self, path: str) -> Entry | None:
         """Return the file or link at `path`; None where there is none (or a directory, a socket, …)."""
@@ -96,7 +97,9 @@ class WorkingTree:
 
     def directories(self, pattern: str) -> tuple[str, ...]:
         """Return the directories that match a glob (`libs/*`; `**` for any depth), sorted."""
-        return tuple(sorted(n for n in self._matching(pattern, hidden=False) if os.path.isdir(self._prefix + (n or "."))))
+        return tuple(
+            sorted(n for n in self._matching(pattern, hidden=False) if os.path.isdir(self._prefix + (n or ".")))
+        )
 
     def files(self, pattern: str) -> tuple[str, ...]:
         """Return the files that match a glob, git-ignored ones too, sorted."""
@@ -207,20 +210,22 @@ class WorkingTree:
             self.memory.listings[directory] = (inner, watched, tuple(self.signature(p) for p in watched), paths)
 
     def _expanded(self, directory: str, tracked: Mapping[str, bool], nested: tuple[str, ...]) -> tuple[str, ...]:
-        """Keep the inputs among git's answers; a repository within (a submodule, a clone), which is one name there, is asked."""
+        """Keep the inputs among git's answers; a repository within (a submodule, a clone) is one name there: ask it."""
         found: set[str] = set()
         start = len(directory) + 1 if directory else 0
         for path, known in tracked.items():
-            if any(path == n or path.startswith(f"{n}/") for n in nested) or not is_input(path.rstrip("/")[start:], known):
+            if any(path == n or path.startswith(f"{n}/") for n in nested) or not is_input(
+                path.rstrip("/")[start:], known
+            ):
                 continue
-            if path.endswith("/") or self.is_directory(path) and not os.path.islink(self._prefix + path):
+            if path.endswith("/") or (self.is_directory(path) and not os.path.islink(self._prefix + path)):
                 found.update(self._of_repository(path.rstrip("/"), directory, nested))
             elif os.path.lexists(self._prefix + path):
                 found.add(path)
         return tuple(sorted(found))
 
     def _of_repository(self, place: str, directory: str, nested: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the inputs of a repository within, by its own index and ignore files; all files where it has no git."""
+        """Return the inputs of a repository within, by its own index and ignore files; all files without git."""
         if not os.path.lexists(f"{self._prefix}{place}/.git"):
             return tuple(f for _, files, _ in walk(self.root, place, nested) for f in files)
         git = Git.find(os.path.join(self.root, place))
@@ -235,7 +240,7 @@ class WorkingTree:
     def _watched_directories(
         self, directory: str, nested: tuple[str, ...], tracked: Mapping[str, bool] | None, ignored: "_Ignored"
     ) -> tuple[str, ...]:
-        """Return every directory in which a new input may appear, empty ones too, and the `.gitignore` files in them."""
+        """Return every directory in which a new input may appear, empty ones too, and their `.gitignore` files."""
         full = {p for path in tracked or () for p in parents(path)}
         found: list[str] = []
         todo = [directory]

@@ -38,7 +38,7 @@ CURES = (
 )
 
 
-class BuildFailed(BuildlibError):  # noqa: N818 (it is what happened, as in unittest)
+class BuildFailed(BuildlibError):
     """The engine did not make the image; `detail` is the whole output of the build, secrets masked."""
 
 

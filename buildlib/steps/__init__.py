@@ -1,7 +1,8 @@
 """How each thing is made: one file a verb.
 
-A verb's module has `VERB`, `STORED` (whether its results go to the store), `applies(project, facts)`, `describe(project, facts) -> Step`,
-`make(step, project, workshop) -> list[Product]` and `paths(project, name)`; `verbs` below lists them upstream first. A new verb is one new file and one line here.
+A verb's module has `VERB`, `STORED` (whether its results go to the store), `applies(project, facts)`,
+`describe(project, facts) -> Step`, `make(step, project, workshop) -> list[Product]` and `paths(project, name)`;
+`verbs` below lists them upstream first. A new verb is one new file and one line here.
 """
 
 from typing import Protocol

@@ -160,7 +160,7 @@ def _mark(path: str, owner: str) -> None:
 
 
 def marked(folder: str, owner: str) -> list[str]:
-    """Return the files below `folder` (a `dist/`) that the step called `owner` made, as far as they say so themselves."""
+    """Return the files below `folder` (a `dist/`) that the step called `owner` made, as far as they say so."""
     every = [f"{here}/{name}" for here, _, names in os.walk(folder) for name in names]
     return [path for path in every if _owner(path) == owner.encode()] if hasattr(os, "getxattr") else []
 

@@ -58,9 +58,14 @@ def run(
         outputs = publish(products, paths, older, step.name, room, workshop.ledger)
     finally:
         remove_room(room)
-    if word == "built" and before is not None and before.outputs and outputs_digest(outputs) == outputs_digest(before.outputs):
+    if (
+        word == "built"
+        and before is not None
+        and before.outputs
+        and outputs_digest(outputs) == outputs_digest(before.outputs)
+    ):
         word = "unchanged"
-    _warn_of_foreign(step, workshop, outputs)
+    _warn_of_foreign(workshop, outputs)
     parts = _parts(step, workshop)
     record = Record("done", fingerprint(parts), outputs, (), reason, word, time.perf_counter() - started, time.time())
     return Ran(record, parts, step)
@@ -106,7 +111,9 @@ def _products(step: Step, workshop: Workshop, fetch: bool) -> tuple[Step, list[P
             continue
         results.keep(workshop.store, keys, products)
         return step, products, "built"
-    raise BuildlibError(step.name, "its inputs keep changing while they are read", "run the build again when they are at rest")
+    raise BuildlibError(
+        step.name, "its inputs keep changing while they are read", "run the build again when they are at rest"
+    )
 
 
 def _described_again(step: Step, workshop: Workshop) -> Step:
@@ -115,8 +122,8 @@ def _described_again(step: Step, workshop: Workshop) -> Step:
     return verb(step.verb).describe(project, workshop.facts)
 
 
-def _warn_of_foreign(step: Step, workshop: Workshop, outputs: Iterable[Output]) -> None:
-    """Say once, with the step that runs, which files of a `dist/` are not ours: they are never read, and no context has them."""
+def _warn_of_foreign(workshop: Workshop, outputs: Iterable[Output]) -> None:
+    """Say once, with the step that runs, which files of its `dist/` are not ours: they are never read or sent."""
     folders = {path[: path.index("/dist/") + 5] for path in (o.path for o in outputs) if "/dist/" in path}
     for folder in sorted(folders):
         others = foreign(folder, {o.path for o in outputs})

@@ -1,4 +1,5 @@
-"""`stage`: a service's `dist/`, the whole build context of its image: its own wheel, its local closure's, its requirements.
+"""`stage`: a service's `dist/`, the whole build context of its image: its own wheel, its local closure's, its
+requirements.
 
 Knows what lies where in a stage. Does not know how the pieces are made.
 """
@@ -20,8 +21,19 @@ def applies(project: Project, facts: Facts) -> bool:
 
 def describe(project: Project, facts: Facts) -> Step:
     """Return the step: it depends on what it copies, and on nothing else."""
-    needs = [f"wheel:{project.name}", *(f"wheel:{n}" for n in facts.closure(project.name)), f"requirements:{project.name}"]
-    return Step(f"stage:{project.name}", VERB, project.name, tuple(needs), dict([facts.action_part(VERB)]), problem=project.problem)
+    needs = [
+        f"wheel:{project.name}",
+        *(f"wheel:{n}" for n in facts.closure(project.name)),
+        f"requirements:{project.name}",
+    ]
+    return Step(
+        f"stage:{project.name}",
+        VERB,
+        project.name,
+        tuple(needs),
+        dict([facts.action_part(VERB)]),
+        problem=project.problem,
+    )
 
 
 def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:

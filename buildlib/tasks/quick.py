@@ -1,8 +1,9 @@
 """The short way: what the quick index proves, without reading the workspace.
 
-Both `doit` (through the loader) and `./doit` ask here first, so both say the same. If all that is asked for is proven, that is the answer;
-if only some of it is, the rest is planned and the proven steps are not looked at again. Knows the index, and how to ask the engine
-for its images with one call. Never says "up to date" of anything it cannot prove.
+Both `doit` (through the loader) and `./doit` ask here first, so both say the same. If all that is asked for is
+proven, that is the answer; if only some of it is, the rest is planned and the proven steps are not looked at again.
+Knows the index, and how to ask the engine for its images with one call. Never says "up to date" of anything it cannot
+prove.
 """
 
 import os
@@ -37,12 +38,12 @@ class Proof:
 
     def _answer(self, standing: set[str], skipped: set[str], bare: bool) -> dict[str, int] | None:
         images = [self.quick.images[name] for name in standing - self.proven]
-        as_before = not images and not skipped or _engine_as_before(images, skipped, bare)
+        as_before = (not images and not skipped) or _engine_as_before(images, skipped, bare)
         return {"up to date": len(standing), "skipped": len(skipped)} if as_before else None
 
 
 def prove(names: Sequence[str]) -> Proof | None:
-    """Return what is proven of `names` (none: what a bare `doit` stands for); None where everything has to be planned."""
+    """Return what is proven of `names` (none: of a bare `doit`); None where everything has to be planned."""
     quick = index.load_quick()
     if quick is None or not (names or quick.default) or _left_behind():
         return None
@@ -71,8 +72,10 @@ def _left_behind() -> bool:
         return False
 
 
-def _engine_as_before(images: list[tuple[str, str, tuple[tuple[str, str], ...]]], skipped: set[str], bare: bool) -> bool:
-    """Return whether the engine has `images` and what they stand on, or, if some were skipped for want of it, is still away."""
+def _engine_as_before(
+    images: list[tuple[str, str, tuple[tuple[str, str], ...]]], skipped: set[str], bare: bool
+) -> bool:
+    """Return whether the engine has `images` and what they stand on; if some were skipped, whether it is still away."""
     from buildlib.errors import BuildlibError
     from buildlib.image.endpoint import find_endpoint
     from buildlib.image.engine import inspect_engine

@@ -1,7 +1,7 @@
 """What a run leaves for the next one: the memory of what was read, and the quick index of what was concluded.
 
-Only what is still as it was read is concluded: a step is in the quick index if it is up to date now and every path it depends on can be
-watched. Knows how steps map to paths. Does not judge steps (the plan did).
+Only what is still as it was read is concluded: a step is in the quick index if it is up to date now and every path it
+depends on can be watched. Knows how steps map to paths. Does not judge steps (the plan did).
 """
 
 import os
@@ -36,7 +36,7 @@ def remember(session: "Session", default: tuple[str, ...]) -> None:
 
 
 def _keep_only_present(session: "Session") -> None:
-    """Drop what is remembered of directories that are no projects any more, so that the memory does not grow for ever."""
+    """Drop what is remembered of directories that are no projects any more: the memory must not grow for ever."""
     memory, paths = session.tree.memory, session.workspace.paths
     for directory in [d for d in memory.listings if d not in paths]:
         del memory.listings[directory]
@@ -56,7 +56,7 @@ def _quick(session: "Session", default: tuple[str, ...]) -> index.Quick:
 
 
 def _carried(session: "Session", earlier: index.Quick) -> index.Quick:
-    """Return the earlier index without what was planned in this run, and without what may depend on that; then what is clean now."""
+    """Return the earlier index without what this run planned and what may need that, but with what is clean now."""
     touched = set(session.plan) | set(session.refused)
     kept: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for name, (needs, own) in earlier.steps.items():  # upstream first
@@ -86,8 +86,14 @@ def _with_plan(session: "Session", quick: index.Quick) -> index.Quick:
 
 def _clean(session: "Session") -> list[str]:
     """Return the steps that are up to date now: found so, or made in this run from what was read."""
-    done = {n for n, d in session.plan.items() if d.certainty == CLEAN or session.ended.get(n) in ("built", "fetched", "unchanged", "remote")}
-    return [n for n in session.plan if n in done and all(u in done or u in session.proven for u in session.step(n).needs)]
+    done = {
+        n
+        for n, d in session.plan.items()
+        if d.certainty == CLEAN or session.ended.get(n) in ("built", "fetched", "unchanged", "remote")
+    }
+    return [
+        n for n in session.plan if n in done and all(u in done or u in session.proven for u in session.step(n).needs)
+    ]
 
 
 def _groups(session: "Session", step: Step, record: Record) -> dict[str, index.Watch]:
@@ -115,7 +121,7 @@ def _image(step: Step, record: Record) -> tuple[str, str, tuple[tuple[str, str],
 
 
 def _common(session: "Session") -> index.Watch:
-    """Return what every step depends on: configuration, where projects may appear, git's index, the engine's own code."""
+    """Return what all steps depend on: configuration, where projects may appear, git's index, the engine's own code."""
     tree = session.tree
     paths = {*session.workspace.looked, *(p.pyproject for p in session.workspace.projects.values())}
     paths |= {p.inner(p.config.image.dockerfile) for p in session.workspace.projects.values() if p.kind == "service"}

@@ -1,7 +1,8 @@
 """One invocation in one workspace: what was read, what was decided, what was done.
 
-Read once, decide purely, then act. The session holds the tree, the workspace, the steps, the records and the plan, and hands them to doit's
-parts (loader, dependency manager, reporter, commands). Knows all rooms below. Does not know doit.
+Read once, decide purely, then act. The session holds the tree, the workspace, the steps, the records and the plan,
+and hands them to doit's parts (loader, dependency manager, reporter, commands). Knows all rooms below. Does not know
+doit.
 """
 
 import os
@@ -58,13 +59,13 @@ class Session:
         self.asked: tuple[str, ...] = ()
         self.plan: dict[str, Decision] = {}
         self.refused: dict[str, str] = {}
-        self.ran: dict[str, "Ran"] = {}
+        self.ran: dict[str, Ran] = {}
         self.ended: dict[str, str] = {}
         self.active: set[str] = set()
         self.stream: Callable[[str], None] | None = None
         self.seen: dict[str, dict[str, int]] = {}  # directories that each step was described from
         self._steps: dict[str, Step] = {}
-        self._engine: "EngineState | None" = None
+        self._engine: EngineState | None = None
         self._read = False
 
     def read_only(self) -> None:
@@ -90,7 +91,9 @@ class Session:
         self.whole = not few
         self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
         self._projects = kept.get("projects", {})
-        self.workspace: Workspace = kept["workspace"] if self.proof else checked(read_workspace(self.tree, self._projects))
+        self.workspace: Workspace = (
+            kept["workspace"] if self.proof else checked(read_workspace(self.tree, self._projects))
+        )
         slices = Slices(self.tree, self.workspace, dict(kept.get("slices", {})))
         tools = Tools(self.tree, self.workspace.projects, os.environ, self._cache, self.acts)
         self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, _code())
@@ -102,7 +105,8 @@ class Session:
             said.err(str(problem.error()))
 
     def _drop_vanished(self) -> None:
-        """Remove what steps made that are no more (a project removed or renamed): a build from nothing would not leave it.
+        """Remove what steps made that are no more (a project removed or renamed): a build from nothing would not
+        leave it.
 
         Not while a project cannot be read: it may come back under its name. An image's name is left for `doit clean`.
         """
@@ -115,7 +119,7 @@ class Session:
             del self.records[name]
 
     def _proven(self, kept: Mapping[str, Any]) -> frozenset[str]:
-        """Return the steps that need not be looked at: proven by the quick index, which still stands and is of the workspace kept."""
+        """Return the steps that need not be looked at: the quick index, which still stands, proves them."""
         proof = self.proof
         if proof is None or not proof.holds() or kept.get("common") != proof.quick.common:
             self.proof = None
@@ -210,7 +214,9 @@ class Session:
                 self.refused[step.name] = step.refusal
                 continue
             if step.refusal:
-                problem = Problem(step.name.replace(":", " ", 1), step.refusal, "start Docker, or set DOCKER_HOST or a docker context")
+                problem = Problem(
+                    step.name.replace(":", " ", 1), step.refusal, "start Docker, or set DOCKER_HOST or a docker context"
+                )
                 step = self._steps[step.name] = replace(step, problem=problem)
             steps.append(step)
         self.plan = decide(steps, self.records, self.damage, self.database.parts, self.always, self.proven)
@@ -223,7 +229,13 @@ class Session:
     def _damage(self, output: Output) -> str | None:
         if output.path.startswith("image:"):
             there = self.engine().find(output.name)
-            return None if there == output.sha256 else f"{output.name} is not in the engine" if there is None else f"{output.name} was retagged"
+            return (
+                None
+                if there == output.sha256
+                else f"{output.name} is not in the engine"
+                if there is None
+                else f"{output.name} was retagged"
+            )
         entry = self.tree.entry(output.path)
         if entry is None:
             return f"{output.path} is missing"
@@ -288,7 +300,9 @@ class Session:
         before, reason = self.records.get(name), self.plan[name].reason
         self.active.add(name)
         try:
-            self.ran[name] = run(self.step(name), self.workshop, before, announce, reason, fetch=name not in self.always)
+            self.ran[name] = run(
+                self.step(name), self.workshop, before, announce, reason, fetch=name not in self.always
+            )
         finally:
             self.active.discard(name)
 
