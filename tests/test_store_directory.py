@@ -313,3 +313,16 @@ def test_the_import_is_cheap() -> None:
     code = f"import sys; import buildlib.store.directory; print(set({heavy!r}.split()) & set(sys.modules))"
     out = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert out.stdout == "set()\n"
+
+
+def test_a_store_is_pruned_to_its_limit_once_a_day(tmp_path: Path) -> None:
+    store = DirectoryStore(str(tmp_path / "store"), limit=10)
+    store.put_blob(b"x" * 100)
+    store.prune_sometimes()
+    assert store.usage()[1] == 0
+    store.put_blob(b"y" * 100)
+    store.prune_sometimes()
+    assert store.usage()[1] == 100
+    os.utime(tmp_path / "store/pruned", (0, 0))
+    store.prune_sometimes()
+    assert store.usage()[1] == 0

@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 GIB = 1024**3
 FORMAT = 1  # of the text in ac/
+PRUNE_EVERY = 24 * 3600  # seconds between two prunings that nobody asked for
 ABANDONED = 24 * 3600  # seconds after which an unlockable temp file has no writer any more
 
 
@@ -67,7 +69,7 @@ class DirectoryStore:
 
     Args:
         root: the directory, absolute.
-        limit: bytes that `prune` leaves, 5 GiB unless said otherwise. Nothing is pruned unasked.
+        limit: bytes that `prune` leaves, 5 GiB unless said otherwise.
 
     Attributes:
         refused: how many results and blobs were found here and did not verify.
@@ -126,6 +128,15 @@ class DirectoryStore:
         """How many results are here, and how many bytes they and all blobs take."""
         results, blobs = _scan(self.root, "ac"), _scan(self.root, "cas")
         return len(results), sum(entry.size for entry in (*results.values(), *blobs.values()))
+
+    def prune_sometimes(self) -> None:
+        """Prune to the store's own limit if that was not done for a day; one that cannot be written is left alone."""
+        stamp = os.path.join(self.root, "pruned")
+        with contextlib.suppress(OSError):
+            if not os.path.exists(stamp) or time.time() - os.stat(stamp).st_mtime > PRUNE_EVERY:
+                with open(stamp, "w"):
+                    os.utime(stamp)
+                self.prune()
 
     def prune(self, limit: int | None = None) -> tuple[int, int]:
         """Remove what was not used for longest until `limit` bytes (or the store's own) are left.

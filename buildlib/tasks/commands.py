@@ -129,7 +129,8 @@ class Plan(_OfBuildlib):
     cmd_options = (OPT_JSON,)
 
     def _execute(self, json: bool, pos_args: list[str]) -> int:  # doit names the parameter by the option
-        from buildlib.tasks.loader import step_names, uses
+        from buildlib.tasks.loader import step_names
+        from buildlib.tasks.user import uses
 
         words = pos_args or ["build"]
         wanted = uses(self.user_tasks, words)

@@ -343,7 +343,11 @@ class Session:
         """
         workshop: Workshop | None = self.__dict__.pop("workshop", None)
         if workshop is not None:
+            from buildlib.store.directory import DirectoryStore
+
             workshop.executor.close()
+            if isinstance(workshop.store, DirectoryStore):
+                workshop.store.prune_sometimes()
         self.database.close()
         if self._read and self.acts:
             remember(self, default)
