@@ -43,6 +43,8 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
 
     def setup(self, opt_values: Any) -> None:
         """Import `dodo.py` (it may be missing) and refuse options that bypass the laws."""
+        if os.name == "nt":
+            raise InvalidDodoFile("buildlib: Windows is not supported; run it in WSL")
         self.options = opt_values
         given: set[str] = getattr(opt_values, "_non_default_keys", set())
         _refuse({name: opt_values.get(name) for name in given}, "")
