@@ -151,7 +151,7 @@ def unproven(
 ) -> str | None:
     """Return why the record of `step` proves nothing, whatever its parts are; None if it does."""
     if step.problem is not None:
-        return step.problem.cause
+        return f"{step.problem.place}: {step.problem.cause}"
     if record is None or not record.fingerprint:
         return _NEVER.get(record.state if record else "", "never built")
     if record.state != "done":

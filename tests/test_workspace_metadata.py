@@ -247,3 +247,9 @@ def test_no_mutation_of_a_pyproject_raises_anything_but_our_error() -> None:
 def test_toml_is_parsed_with_the_line_of_the_fault() -> None:
     with pytest.raises(BuildlibError, match=r"^x\.toml:3: "):
         parse_toml("x.toml", b"a = 1\nb = 2\nc = = 3\n")
+
+
+def test_poetrys_version_constraint_is_part_of_the_requirement() -> None:
+    table = b'[tool.poetry]\nname = "a"\nversion = "1"\n[tool.poetry.dependencies]\nidna = "^3.2"\nsix = "*"\nlib = {path = "../b"}\n'
+    project = read_metadata("libs/a", table, "library", RootConfig())
+    assert project.requires == ("idna>=3.2,<4", "six", "lib")

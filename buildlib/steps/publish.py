@@ -162,12 +162,13 @@ def _mark(path: str, owner: str) -> None:
 def marked(folder: str, owner: str) -> list[str]:
     """Return the files below `folder` (a `dist/`) that the step called `owner` made, as far as they say so."""
     every = [f"{here}/{name}" for here, _, names in os.walk(folder) for name in names]
-    return [path for path in every if _owner(path) == owner.encode()] if hasattr(os, "getxattr") else []
+    return [path for path in every if _owner(path) == owner.encode()]
 
 
 def _owner(path: str) -> bytes:
+    """Return the name of the step that the file at `path` says made it; empty if it says nothing."""
     try:
-        return os.getxattr(path, MARK, follow_symlinks=False)
+        return os.getxattr(path, MARK, follow_symlinks=False) if hasattr(os, "getxattr") else b""
     except OSError:
         return b""
 
@@ -183,7 +184,7 @@ def remove(path: str) -> bool:
     except OSError:
         return False
     above = os.path.dirname(path)
-    while os.path.basename(above) in ("dist", "deps", "app") or above.startswith(".buildlib/"):
+    while os.path.basename(above) in ("dist", "deps") or above.startswith(".buildlib/"):
         try:
             os.rmdir(above)
         except OSError:
@@ -193,8 +194,6 @@ def remove(path: str) -> bool:
 
 
 def foreign(directory: str, ours: Collection[str]) -> list[str]:
-    """Return the paths below `directory` (a `dist/`) that are not ours, sorted."""
-    found = []
-    for here, _, names in os.walk(directory):
-        found += [path for name in names if (path := f"{here}/{name}") not in ours]
-    return sorted(found)
+    """Return the paths below `directory` (a `dist/`) that are not ours nor say that any step made them, sorted."""
+    every = (f"{here}/{name}" for here, _, names in os.walk(directory) for name in names)
+    return sorted(path for path in every if path not in ours and not _owner(path))

@@ -1,6 +1,6 @@
-"""The run log: one line of JSON an event, `.buildlib/log.jsonl`. Summary, `why` and later report and trace read it.
+"""The run log: one line of JSON an event, `.buildlib/log.jsonl`. `why` reads it, and whatever tells of past runs.
 
-Events: `run` (a run began: id, arguments, time), `step` (a step ended: task, word, reason, seconds, outputs, worker),
+Events: `run` (a run began: id, arguments, time), `step` (a step ended: task, word, reason, seconds, outputs),
 `end` (the counts). A line is written in one call, so a killed run leaves at most one torn line, which readers pass
 over. When the file is large its older half goes. Knows lines. Does not know what becomes of them.
 """

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from buildlib.tasks.quick import Proof
 
 TMP = ".buildlib/tmp"
+IGNORE = ".buildlib/.gitignore"
 FEW = 100
 """Steps to plan below which the memory of the tree is not worth loading."""
 
@@ -75,8 +76,8 @@ class Session:
     def begin(self) -> None:
         """Take the lock and read the workspace. Raises `BuildlibError` if its root configuration is wrong."""
         self.lock.acquire()
-        if self.acts and os.path.isdir(TMP) and os.listdir(TMP):
-            shutil.rmtree(TMP, ignore_errors=True)  # what a killed run left
+        if self.acts:
+            _clean_state()
         if not self._read:
             self._read_workspace()
         if self.acts and self.proof is None:
@@ -105,8 +106,7 @@ class Session:
             said.err(str(problem.error()))
 
     def _drop_vanished(self) -> None:
-        """Remove what steps made that are no more (a project removed or renamed): a build from nothing would not
-        leave it.
+        """Remove what steps made that are no more (of a project removed or renamed): a build from nothing has none.
 
         Not while a project cannot be read: it may come back under its name. An image's name is left for `doit clean`.
         """
@@ -224,18 +224,13 @@ class Session:
 
     def damage(self, record: Record) -> str | None:
         """Return what is wrong with the recorded outputs as they are now, or None."""
-        return next((said for o in record.outputs if (said := self._damage(o))), None)
+        return next((wrong for o in record.outputs if (wrong := self._damage(o))), None)
 
     def _damage(self, output: Output) -> str | None:
         if output.path.startswith("image:"):
             there = self.engine().find(output.name)
-            return (
-                None
-                if there == output.sha256
-                else f"{output.name} is not in the engine"
-                if there is None
-                else f"{output.name} was retagged"
-            )
+            wrong = "is not in the engine" if there is None else "was retagged"
+            return None if there == output.sha256 else f"{output.name} {wrong}"
         entry = self.tree.entry(output.path)
         if entry is None:
             return f"{output.path} is missing"
@@ -364,16 +359,37 @@ def database() -> Database:
     return _DATABASE[0]
 
 
+def _clean_state() -> None:
+    """Remove what a killed run left, and see to it that git never asks about our directory."""
+    if os.path.isdir(TMP) and os.listdir(TMP):
+        shutil.rmtree(TMP, ignore_errors=True)
+    if not os.path.exists(IGNORE):
+        with open(IGNORE, "w") as file:
+            file.write("*\n")
+
+
+MAKERS = {
+    "wheel": ("steps/normalise.py", "execute/local.py", "execute/guard.py", "execute/worker.py", "execute/workers.py"),
+    "requirements": ("workspace/locks/__init__.py", "workspace/locks/base.py"),
+    "image": ("image/context.py", "image/build.py"),
+}
+"""The engine's own modules that make a thing, besides its verb's and those that all share (`code_of`)."""
+
+
+def code_of(verb_name: str) -> tuple[str, ...]:
+    """Return the engine's modules that determine what a verb makes, relative to the package."""
+    shared = ("steps/publish.py", "steps/run.py", "execute/action.py", "execute/hook.py", "execute/stage.py")
+    return (f"steps/{verb_name}.py", *MAKERS.get(verb_name, ()), *shared)
+
+
 def _code() -> dict[str, str]:
     """Return a digest of the engine's own code for each verb: what was made by other code is made again."""
     import hashlib
 
-    shared = ("steps/publish.py", "execute/action.py", "execute/hook.py", "execute/stage.py")
-    own = {"wheel": ("steps/wheel.py", "steps/normalise.py"), "image": ("steps/image.py", "image/context.py")}
     found = {}
     for v in verbs():
         digest = hashlib.sha256()
-        for name in (*own.get(v.VERB, (f"steps/{v.VERB}.py",)), *shared):
+        for name in code_of(v.VERB):
             with open(os.path.join(PACKAGE, name), "rb") as file:
                 digest.update(file.read())
         found[v.VERB] = digest.hexdigest()[:16]

@@ -205,8 +205,15 @@ def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple
             spec = one if isinstance(one, Mapping) else {"version": one}
             extras = tuple(sorted(_strings(spec.get("extras", []), place, f"extras of {name}")))
             marker = _poetry_marker(spec)
-            text = _normal(name) + (f"[{','.join(extras)}]" if extras else "") + (f"; {marker}" if marker else "")
+            text = _normal(name) + (f"[{','.join(extras)}]" if extras else "") + _poetry_versions(spec)
+            text += f"; {marker}" if marker else ""
             yield text, _parsed(text, place), bool(spec.get("optional"))
+
+
+def _poetry_versions(spec: Mapping[str, Any]) -> str:
+    """Return the version constraint of one of Poetry's dependencies as PEP 440 says it; nothing where that cannot."""
+    alternatives = specifiers(str(spec.get("version", "")))
+    return alternatives[0] if len(alternatives) == 1 else ""
 
 
 def _poetry_marker(spec: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from buildlib.workspace.locks.base import (
 )
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
@@ -66,6 +67,11 @@ class _Package:
     @property
     def is_local(self) -> bool:
         return self.origin.get("type") == "directory"
+
+    def meets(self, needed: Requirement) -> bool:
+        """Whether it may be what is needed: from an index (`legacy` is a further one) by version, else as given."""
+        from_index = self.origin.get("type", "") in ("", "legacy")
+        return not from_index or needed.specifier.contains(self.version, prereleases=True)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class PoetryLock:
                 continue
             declared.setdefault(name, []).append(marker)
             locked = self.packages.get(name, ())
-            if not any(each.origin or needed.specifier.contains(each.version, prereleases=True) for each in locked):
+            if not any(each.meets(needed) for each in locked):
                 raise self._stale(member, f"{needed} is not in it")
         for package in self.packages.get(member.name, ()):
             edges: dict[str, list[str]] = {}
