@@ -18,9 +18,8 @@ def main() -> int:
     if here != ".":
         arguments = [_from_root(a, root) for a in arguments]
     os.chdir(root)
-    if inside and not _names_something(arguments):
-        arguments += _project_task(here)
-    elif _answered(arguments):
+    meant = _project_task(here) if inside and not _names_something(arguments) else []
+    if not meant and _answered(arguments):
         return 0
     sys.argv[0] = "doit"
     try:
@@ -30,11 +29,12 @@ def main() -> int:
         return 1
     DoitMain.BIN_NAME = "doit"
     try:
-        doit = DoitMain()
+        # The loader has to know that nobody named this project: without an engine its image is skipped then.
+        doit = DoitMain(extra_config={"GLOBAL": {"meant": meant}})
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both
         print(f"pyproject.toml: not valid TOML ({error}); mend the syntax", file=sys.stderr)
         return 3
-    return int(doit.run(arguments) or 0)
+    return int(doit.run([*arguments, *meant]) or 0)
 
 
 def _from_root(argument: str, root: str) -> str:

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -163,6 +164,29 @@ def test_an_unknown_name_is_one_line_with_the_nearest(built: World, command: tup
     for word, near in (("whel:base", "wheel:base?"), ("nope:*", "list --all"), ("libs/x/dist/x.whl", "list --all")):
         run = built.doit(*command, word)
         assert run.code == 3 and run.err.count("\n") == 1 and near in run.err and run.out == ""
+
+
+def in_folder(world: World, folder: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run `./doit ARGUMENTS` as the launcher does, in a folder of the world."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from buildlib.__main__ import main; sys.exit(main())", *arguments],
+        cwd=world.path(folder), env={**world.environ, "BUILDLIB_ROOT": str(world.root), **environ},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_no_task_in_a_projects_folder_is_as_bare_as_at_the_root(built: World) -> None:
+    built.write("services/svc/Dockerfile", "FROM scratch\nCOPY . /\n")
+    first = in_folder(built, "services/svc/svc")
+    assert first.returncode == 0 and "image svc" in first.stdout, first.stderr
+    assert first.stdout.splitlines()[-1].startswith("1 unchanged, 1 skipped, 4 up to date in")
+    again = [in_folder(built, folder, *jobs) for folder in (".", "services/svc") for jobs in ((), ("-n", "2"))]
+    assert [(r.returncode, r.stdout.count("\n"), r.stderr) for r in again] == [(0, 1, "")] * 4
+    counts = [r.stdout.partition(" up")[0] for r in again]
+    assert counts == ["0 built, 1 skipped, 6"] * 2 + ["0 built, 1 skipped, 5"] * 2
+    named = in_folder(built, "services/svc", "build:svc")
+    assert named.returncode == 1 and "start Docker" in named.stderr
+    assert in_folder(built, "services/svc", CI="1").returncode == 1
 
 
 def test_a_workspace_without_projects_says_so(world: World) -> None:

@@ -121,7 +121,8 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         wanted = uses(user, asked)
         self._check(session, user, asked)
         names = step_names(session, asked or ["build"], wanted)
-        session.decide(names, bare=quick.is_bare(asked), always=cmd.engine.always)
+        bare = quick.is_bare(asked) or asked == self._meant()
+        session.decide(names, bare=bare, always=cmd.engine.always)
         cmd.engine.choose_jobs(len(session.runnable()), bool(wanted))
         loaded = {name: step_task(session, name) for name in session.runnable()}
         _link(session, wanted.values(), loaded)
@@ -134,6 +135,10 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         if not asked:
             cmd.sel_tasks = ["build"]
         return tasks
+
+    def _meant(self) -> list[str]:
+        """Return what `./doit` made of no task at all in a project's folder."""
+        return (self.config or {}).get("GLOBAL", {}).get("meant", [])  # type: ignore[no-any-return]
 
     def _user_tasks(self, cmd: Any, pos_args: list[str]) -> dict[str, Task]:
         if not any(
