@@ -7,6 +7,7 @@ not inherited by children. Knows the lock file. Does not know what is done under
 import fcntl
 import os
 import sys
+import time
 
 from buildlib.errors import BuildlibError
 
@@ -59,8 +60,9 @@ class Lock:
 
     def _say_who(self, descriptor: int) -> None:
         if not self._said:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            print(f"waiting for another build in this workspace (process {holder})", file=sys.stderr, flush=True)
+            holder = _holder(descriptor)
+            who = f" (process {holder})" if holder else ""
+            print(f"waiting for another build in this workspace{who}", file=sys.stderr, flush=True)
             self._said = True
 
     def release(self) -> None:
@@ -68,3 +70,12 @@ class Lock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _holder(descriptor: int) -> str:
+    """Return the id of the process that has the lock; empty if it does not say so soon, having taken it just now."""
+    for _ in range(5):
+        if holder := os.pread(descriptor, 32, 0).decode(errors="replace").strip():
+            return holder
+        time.sleep(0.01)
+    return ""
