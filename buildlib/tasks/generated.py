@@ -17,6 +17,8 @@ DOC = {
 }
 """What each verb makes, for `doit list`."""
 
+_OF_SERVICES = ("requirements", "stage", "image")
+
 
 def stand_in(name: str, needs: list[str]) -> Task:
     """Return a task that does nothing itself; it is up to date, so that doit keeps no record of it."""
@@ -63,4 +65,5 @@ def group_task(session: Any, name: str) -> Task:
             name, None, task_dep=steps, subtask_of=head, doc=f"{kind} {session.workspace.projects[project].path}"
         )
     members = [n for n in session.names.groups if n.startswith(f"{name}:")] if name == "build" else steps
-    return Task(name, None, task_dep=members, has_subtask=True, doc=f"{DOC.get(name, name)} of every project")
+    of = "service" if name in _OF_SERVICES else "project"
+    return Task(name, None, task_dep=members, has_subtask=True, doc=f"{DOC.get(name, name)} of every {of}")

@@ -4,7 +4,6 @@ Knows names and counts of steps. Does not know what they do.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,6 @@ class Progress:
     def __init__(self, total: int) -> None:
         self._total, self._ended = total, 0
         self._running: dict[str, None] = {}
-        self._started = time.monotonic()
         self._guard = threading.Lock()
         self._bar: Any = None
         self._timer = threading.Timer(APPEARS_AFTER, self._show)
