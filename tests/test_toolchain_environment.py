@@ -80,6 +80,9 @@ def index(root: Path, credentials: str = "") -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             asked.append(self.path)
             wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+            if "%00" in self.path:
+                self.send_error(503)
+                return
             if credentials and self.headers.get("Authorization") != wanted:
                 self.send_error(401)
                 return
@@ -190,8 +193,16 @@ def test_no_network_is_said_with_the_cure_and_without_the_password(tmp_path: Pat
     said = alone(PIP_INDEX_URL="http://me:secret@127.0.0.1:9/simple", UV_HTTP_RETRIES="0")
     error = failure("a", environ=said, cache=tmp_path / "c")
     assert "cannot reach http://" in str(error) and "connect to the network" in error.cure
-    assert "secret" not in str(error) + error.detail
+    assert error.detail == "" and "secret" not in str(error) and "Terminated" not in str(error)
     assert "no network (offline)" in str(failure("a", environ=alone(UV_OFFLINE="1"), cache=tmp_path / "c"))
+
+
+def test_an_index_that_answers_with_an_error_is_not_said_to_be_out_of_reach(tmp_path: Path) -> None:
+    with index(tmp_path / "w") as (url, asked):
+        broken = url.replace("/simple", "/%00")
+        error = failure("a", environ=alone(PIP_INDEX_URL=broken, UV_HTTP_RETRIES="0"), cache=tmp_path / "c")
+    assert asked and "the package index answered 503" in str(error) and "try again later" in error.cure
+    assert "503" in error.detail
 
 
 def test_a_cache_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
@@ -371,6 +382,24 @@ def test_a_filled_cache_serves_without_a_network(tmp_path: Path) -> None:
     assert run_in(made.python, "import a; a.main()") == "a 1\n"
     with pytest.raises(BuildlibError, match=r"no network \(offline\), and a is not in the cache"):
         Environments(str(tmp_path / "d"), said).get([a])
+
+
+def test_without_a_network_all_environments_fail_with_the_first_error_and_only_one_waits(tmp_path: Path) -> None:
+    b = wheel(tmp_path / "b", "b", "1")
+    with index(tmp_path / "b") as (url, _):
+        kept = Environments(str(tmp_path / "c"), alone(UV_DEFAULT_INDEX=url)).get([b])
+    subprocess.run(["rm", "-r", kept.path], check=True)
+    environments = Environments(str(tmp_path / "c"), alone(UV_DEFAULT_INDEX=url))
+    said, took = [], []
+    for name in "pqr":
+        start = time.monotonic()
+        with pytest.raises(BuildlibError) as caught:
+            environments.get([Pin(name, "1", b.hashes)])
+        took.append(time.monotonic() - start)
+        said.append((str(caught.value), caught.value.detail))
+    assert len(set(said)) == 1 and "cannot reach http://" in said[0][0] and said[0][1] == ""
+    assert took[0] < 8 and max(took[1:]) < took[0] / 2, took
+    assert environments.get([b]) == kept, "what the cache has is still made"
 
 
 def test_a_file_that_is_not_the_locked_one_is_named(tmp_path: Path) -> None:

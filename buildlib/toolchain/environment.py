@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from buildlib.errors import BuildlibError
 from buildlib.toolchain.locked import locked, writable_cache
 from buildlib.toolchain.lockfile import Pin
-from buildlib.toolchain.uv import explain, run
+from buildlib.toolchain.uv import NETWORK, failure, run
 
 PLACE = "buildlib.lock"
 LAYOUT = "1"  # of what is installed how: raise it and every environment is made anew
@@ -77,12 +77,14 @@ class Environments:
 
     def __init__(self, cache: str, environ: Mapping[str, str]) -> None:
         self.cache, self.environ = cache, environ
+        self._unreachable: BuildlibError | None = None
 
     def get(self, pins: Sequence[Pin]) -> Environment:
         """The environment of these pins, made if it is not there; uv is not run if it is.
 
         Raises:
-            BuildlibError: no network, a file that is not the locked one, a cache that cannot be written.
+            BuildlibError: no network (for all environments the first such error), a file that is not the locked one,
+                a cache that cannot be written.
         """
         key = environment_key(pins, interpreter_identity())
         path = os.path.join(self.cache, "envs", key)
@@ -116,10 +118,14 @@ class Environments:
     def _uv(self, *arguments: str) -> None:
         # A cooling-off period holds for what is chosen, not for what was.
         environ = {name: value for name, value in self.environ.items() if name != "UV_EXCLUDE_NEWER"}
+        if self._unreachable:  # what the cache has can still be made, and nobody waits for the network again
+            environ["UV_OFFLINE"] = "1"
         outcome = run([*arguments, "--quiet"], environ, self.cache)
         if outcome.code:
-            cause, cure = explain(outcome.stderr)
-            raise BuildlibError(PLACE, cause, cure, outcome.stderr)
+            error = failure(PLACE, outcome)
+            if error.cure == NETWORK:
+                error = self._unreachable = self._unreachable or error
+            raise error
 
 
 def _is_whole(environment: Environment) -> bool:

@@ -17,7 +17,7 @@ from buildlib.errors import BuildlibError
 from buildlib.toolchain.locked import locked, writable_cache
 from buildlib.toolchain.lockfile import Pin, normal_requirements
 from buildlib.toolchain.sources import no_index, sources
-from buildlib.toolchain.uv import NETWORK, REQUIRES, explain, run
+from buildlib.toolchain.uv import NETWORK, REQUIRES, failure, run
 
 PLACE = "buildlib.lock"
 BUILD_SYSTEM = "correct `requires` in the [build-system] table that asks for it"
@@ -86,8 +86,7 @@ def _compile(
     argv = ["pip", "compile", asked, "--output-file", answer, "--python-version", python, "--python", sys.executable]
     outcome = run([*argv, *OPTIONS, *options], environ, cache, folders)
     if outcome.code:
-        cause, cure = explain(outcome.stderr)
-        raise BuildlibError(PLACE, cause, cure, outcome.stderr)
+        raise failure(PLACE, outcome)
     with open(answer, encoding="utf-8") as file:
         return parse_answer(file.read())
 

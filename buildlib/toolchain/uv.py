@@ -27,14 +27,18 @@ REACH = (
 # What would point uv, or the backend of an sdist that it builds, at another Python or repository.
 DROPPED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "GIT_DIR", "GIT_WORK_TREE", "RUST_LOG")
 
+# Tries again after a failed connection, 3.5 s in all; uv's own 3 take 7 s, which is long to be told of no network.
+RETRIES = "2"
+
 # uv in a process group of its own that ends when our end of a pipe does: a killed build cannot tell its children.
-# The subshell reads until then and takes the whole group along, with a backend that uv may have started.
+# The subshell reads until then and takes the whole group along, with a backend that uv may have started. A shell tells
+# of the guard's end on stderr, where uv's errors are read.
 GUARD = """exec 3<&0 </dev/null
 "$@" 3<&- & child=$!
 { read -r line <&3; kill -9 0; } >/dev/null 2>&1 & guard=$!
 exec 3<&-
 wait $child; code=$?
-kill $guard; wait $guard
+{ kill $guard; wait $guard; } 2>/dev/null
 exit $code"""
 
 
@@ -88,8 +92,14 @@ def environment(environ: Mapping[str, str], cache: str, folders: bool = True) ->
         kept["UV_CACHE_DIR"] = os.path.join(cache, "uv")
     elif "UV_CACHE_DIR" in environ:
         kept["UV_CACHE_DIR"] = environ["UV_CACHE_DIR"]
-    # Its metadata files hold paths and times of this machine (FACTS 5).
-    return kept | {"UV_NO_INSTALLER_METADATA": "1"}
+    # Its metadata files hold paths and times of this machine.
+    return {"UV_HTTP_RETRIES": RETRIES} | kept | {"UV_NO_INSTALLER_METADATA": "1"}
+
+
+def failure(place: str, outcome: Outcome) -> BuildlibError:
+    """The error of a failed run. Its detail is what uv said; without a network the one line says it all."""
+    cause, cure = explain(outcome.stderr)
+    return BuildlibError(place, cause, cure, "" if cure == NETWORK else outcome.stderr)
 
 
 def explain(stderr: str) -> tuple[str, str]:
@@ -127,6 +137,11 @@ MEANINGS = (
         r"Because (\S+) was not found in the (?:package registry|provided package locations)",
         "the build requirement {} is not on the package index",
         f"check its name in the [build-system] table that asks for it; {INDEX}",
+    ),
+    (
+        r"Failed to fetch: `?([^\s`]+)`?.* HTTP status (?:client|server) error \((\d+(?: \w+)*)",
+        "the package index answered {1} for {0}",
+        f"try again later; {INDEX}",
     ),
     (
         r"Failed to fetch: `?([^\s`]+)`?.* cause: (.*?)(?: \(os error.*)?$",
