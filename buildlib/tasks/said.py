@@ -26,7 +26,7 @@ def summary(counts: dict[str, int], seconds: float) -> str:
 
 
 def step_line(task: str, word: str, seconds: float, reason: str, width: int, colour: bool) -> str:
-    """Return the line of one step: `wheel telemetry  built  0.05s  libs/telemetry/telemetry/log.py changed`."""
+    """Return the line of one step: `wheel orders  built  0.05s  libs/orders/orders/log.py changed`."""
     shown = f"\033[{_COLOURS[word]}m{word}\033[0m" if colour and word in _COLOURS else word
     name, pad = task.replace(":", " ", 1), " " * (9 - len(word))
     return f"{name:<{width}}  {shown}{pad}  {seconds:.2f}s  {plain(reason)}".rstrip()

@@ -154,8 +154,8 @@ def inside(directory: str, name: str) -> str:
 def command_in(directory: str, command: str) -> str:
     """A command line to paste at the workspace root.
 
-    >>> command_in("services/svc-a", "uv lock")
-    'cd services/svc-a && uv lock'
+    >>> command_in("services/web", "uv lock")
+    'cd services/web && uv lock'
     """
     import shlex
 
