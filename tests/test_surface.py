@@ -1,5 +1,6 @@
 """doit's surface: what each command does with our steps, what is refused, what is said and where."""
 
+import fcntl
 import json
 import os
 import pty
@@ -164,6 +165,61 @@ def test_an_unknown_name_is_one_line_with_the_nearest(built: World, command: tup
     for word, near in (("whel:base", "wheel:base?"), ("nope:*", "list --all"), ("libs/x/dist/x.whl", "list --all")):
         run = built.doit(*command, word)
         assert run.code == 3 and run.err.count("\n") == 1 and near in run.err and run.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause", "help_on"),
+    [
+        ("-x", "option -x not recognized", "run"), ("plan -x", "option -x not recognized", "plan"),
+        ("list --nope", "option --nope not recognized", "list"), ("why wheel:base -x", "option -x not", "why"),
+        ("clean -x", "option -x not recognized", "clean"), ("info -x", "option -x not recognized", "info"),
+        ("dumpdb -x", "option -x not", "dumpdb"), ("lock --db-file x", "option --db-file not recognized", "lock"),
+        ("-n many wheel:base", "'many'", "run"), ("-r nope", "'nope'", "run"), ("mine -x", "option -x not", "mine"),
+        ("list wheel:base --status", "--status: options go before the tasks", "list"),
+    ],
+)  # fmt: skip
+def test_an_unknown_option_is_one_line_that_names_the_help(
+    world: World, arguments: str, cause: str, help_on: str
+) -> None:
+    world.library("base")
+    task = 'def task_mine():\n    return {"actions": ["true"], "params": [{"name": "v", "default": ""}]}\n'
+    world.write("dodo.py", f"{world.read('dodo.py')}\n\n{task}")
+    run = world.doit(*arguments.split())
+    assert (run.code, run.err.count("\n"), run.out, world.outputs()) == (3, 1, "", {})
+    assert cause in run.err and f"`doit help {help_on}` shows" in run.err and "CmdOption" not in run.err
+
+
+def test_options_of_plan_and_why_may_follow_the_tasks_and_help_shows_no_others(built: World) -> None:
+    assert json.loads(built.good("plan", "wheel:base", "--json").out) == []
+    assert json.loads(built.good("why", "wheel:base", "--json").out)[0]["task"] == "wheel:base"
+    for command, option in (("plan", "--json"), ("why", "--json"), ("lock", "--upgrade")):
+        said = built.good("help", command).out.partition("OPTIONS")[2]
+        assert [word for word in said.split() if word.startswith("--")] == [option] and "backend" not in said
+
+
+def test_a_plan_counts_what_a_run_skips(built: World) -> None:
+    built.write("services/svc/Dockerfile", "FROM scratch\nCOPY . /\n")
+    built.good()
+    assert built.good().counts == {"built": 0, "skipped": 1, "up to date": 6}
+    assert built.good("plan").err == "0 will run, 0 may run, 1 skipped, 6 up to date\n"
+    built.good("ignore", "wheel:other")
+    built.edit("libs/other/other/__init__.py", "other", "OTHER")
+    assert built.good("plan").err == "0 will run, 0 may run, 2 skipped, 5 up to date\n"
+    assert built.good().counts == {"built": 0, "skipped": 2, "up to date": 5}
+
+
+@pytest.mark.parametrize(("written", "who"), [("", ""), ("77\n", " (process 77)")])
+def test_who_waits_says_for_whom_if_that_is_known(built: World, written: str, who: str) -> None:
+    with built.path(".buildlib/lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write(written)
+        held.flush()
+        waiting = built.start("plan")
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+    assert said == f"waiting for another build in this workspace{who}\n"
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
 
 
 def in_folder(world: World, folder: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":

@@ -19,11 +19,20 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile
 from buildlib.errors import BuildlibError
 from buildlib.plan import CLEAN, MAY, WILL, Decision
 from buildlib.tasks import quick, said
+from buildlib.tasks.run import in_one_line
 
 OPT_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print a list of JSON objects"}
 
 
-class List(StockList):  # type: ignore[misc]  # doit has no type hints
+class _Parsed(Command):  # type: ignore[misc]  # doit has no type hints
+    """A command whose faults on the command line are one line each."""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Execute what `in_args` say."""
+        return in_one_line(self.name, super().parse_execute, in_args)
+
+
+class List(_Parsed, StockList):  # type: ignore[misc]  # doit has no type hints
     """doit's `list`: without `--all`, a line for each `build:PROJECT` and for each of the user's own tasks."""
 
     name = "list"
@@ -39,7 +48,7 @@ class List(StockList):  # type: ignore[misc]  # doit has no type hints
         return [t for t in self.task_list if t.name.startswith("build:") or not (t.subtask_of or t.name in groups)]
 
 
-class Info(StockInfo):  # type: ignore[misc]  # doit has no type hints
+class Info(_Parsed, StockInfo):  # type: ignore[misc]  # doit has no type hints
     """doit's `info`, with our reason."""
 
     name = "info"
@@ -61,7 +70,7 @@ class Info(StockInfo):  # type: ignore[misc]  # doit has no type hints
         return "\n".join([*own, *filter(None, [StockInfo.get_reasons(reasons)])])
 
 
-class Clean(StockClean):  # type: ignore[misc]  # doit has no type hints
+class Clean(_Parsed, StockClean):  # type: ignore[misc]  # doit has no type hints
     """doit's `clean`: what the tasks made goes, and what is known of them; `build:x` means all steps of x."""
 
     name = "clean"
@@ -85,7 +94,7 @@ class Clean(StockClean):  # type: ignore[misc]  # doit has no type hints
                 said.out(line)
 
 
-class DumpDB(Command):  # type: ignore[misc]  # doit has no type hints
+class DumpDB(_Parsed, Command):  # type: ignore[misc]  # doit has no type hints
     """doit's `dumpdb`: our records as JSON."""
 
     name = "dumpdb"
@@ -103,8 +112,18 @@ class DumpDB(Command):  # type: ignore[misc]  # doit has no type hints
         return 0
 
 
-class _OfBuildlib(DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
-    """A command of ours. Every repository has it whose doit comes with buildlib: where it has no sense it says so."""
+class _OfBuildlib(_Parsed, DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+    """A command of ours. Every repository has it whose doit comes with buildlib: where it has no sense it says so.
+
+    Its options are switches, so they may stand after the tasks too.
+    """
+
+    # doit reads these, but to give another value is refused: they are no switches of ours.
+    base_options = tuple({**option, "short": "", "long": "", "section": ""} for option in DoitCmdBase.base_options)
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Execute what `in_args` say."""
+        return super().parse_execute(sorted(in_args, key=lambda word: not word.startswith("-")))
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run it where the tasks are ours."""
@@ -135,7 +154,9 @@ class Plan(_OfBuildlib):
         words = pos_args or ["build"]
         wanted = uses(self.user_tasks, words)
         decided = self.session.decide(step_names(self.session, words, wanted), bare=quick.is_bare(pos_args))
-        moving = self._not_ignored([d for d in decided.values() if d.certainty != CLEAN])
+        dirty = [d for d in decided.values() if d.certainty != CLEAN]
+        moving = self._not_ignored(dirty)
+        skipped = len(self.session.refused) + len(dirty) - len(moving)
         moving += self._user_decisions(wanted, {d.task for d in moving})
         if json:
             _print_json([{"task": d.task, "certainty": d.certainty, "reason": d.reason} for d in moving])
@@ -145,7 +166,8 @@ class Plan(_OfBuildlib):
             said.out(f"{d.task.replace(':', ' ', 1):<{width}}  {d.certainty:<4}  {said.plain(d.reason)}")
         will = sum(d.certainty == WILL for d in moving)
         still = sum(d.certainty == CLEAN for d in decided.values())
-        said.err(f"{will} will run, {len(moving) - will} may run, {still} up to date")
+        skips = f"{skipped} skipped, " if skipped else ""
+        said.err(f"{will} will run, {len(moving) - will} may run, {skips}{still} up to date")
         return 0
 
     def _not_ignored(self, moving: list[Decision]) -> list[Decision]:

@@ -119,7 +119,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             session.stream = lambda text: said.err(text.rstrip("\n"))
         cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
         wanted = uses(user, asked)
-        self._check(session, user, asked)
+        self._check(cmd.name, session, user, asked)
         names = step_names(session, asked or ["build"], wanted)
         bare = quick.is_bare(asked) or asked == self._meant()
         session.decide(names, bare=bare, always=cmd.engine.always)
@@ -157,14 +157,14 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
                 )
         return tasks
 
-    def _check(self, session: Any, user: Mapping[str, Task], words: Iterable[str]) -> None:
+    def _check(self, command: str, session: Any, user: Mapping[str, Task], words: Iterable[str]) -> None:
         """Raise if a word names nothing, with the nearest name that does."""
         for word in words:
             if (
                 not named(user, word) and not steps_of(session, word) and word not in DOC
             ):  # a verb may have no step here
                 raise InvalidCommand(
-                    _unknown(word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names])
+                    _unknown(command, word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names])
                 )
 
     # -- every other command
@@ -193,7 +193,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         """Replace wildcards and paths among `pos_args` by the names of tasks, which is all that most commands know."""
         if cmd.name not in ("clean", "forget", "ignore", "info", "list", "plan", "why"):
             return
-        self._check(session, user, pos_args)
+        self._check(cmd.name, session, user, pos_args)
         known = dict.fromkeys((*session.names.steps, *session.names.groups, *DOC, *user))
         pos_args[:] = [name for word in pos_args for name in _tasks_named(session, known, user, word)]
         if cmd.name == "forget" and not cmd.sel_tasks:
@@ -215,11 +215,11 @@ def _refuse(options: Mapping[str, Any], place: str) -> None:
             raise InvalidCommand(f"{place}{name} = {options[name]!r} {why}" if place else f"{switch} {why}")
 
 
-def _unknown(word: str, known: Iterable[str]) -> str:
+def _unknown(command: str, word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     if word.startswith("-"):
-        return f"{word}: options go before the tasks; `doit help run` shows them"
+        return f"{word}: options go before the tasks; `doit help {command}` shows them"
     near = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"{said.plain(word)}: no such task, target or command; " + (
         f"did you mean {near[0]}?" if near else "`doit list --all` shows the tasks"

@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from doit.cmd_run import Run as StockRun
+from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand
 
 from buildlib.errors import BuildlibError
 from buildlib.tasks import quick, said
@@ -74,6 +77,10 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
 
     name = "run"
 
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Run what `in_args` name, options among them."""
+        return in_one_line(self.name, super().parse_execute, in_args)
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Run what `args` name. Ctrl-C and SIGTERM end the children, keep what finished, leave no temporary file."""
         self.engine = Reporter.engine = Engine(params)
@@ -108,6 +115,21 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
         if session is not None:
             session.stop()
         said.err(why)
+
+
+def in_one_line(command: str, parse_execute: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Parse and execute `command`; an option that it does not know is an error of one line."""
+    try:
+        return parse_execute(arguments)
+    except CmdParseError as error:
+        raise misparsed(error, command) from None
+
+
+def misparsed(error: CmdParseError, name: str) -> InvalidCommand:
+    """Return what is wrong with the options of the command or task called `name`, without doit's list of them all."""
+    cause = " ".join(str(error).partition(" (parsing options:")[0].split()).rstrip(".")
+    cause = cause.removeprefix("Error parsing Command: ").removeprefix("Error parsing Task: ")
+    return InvalidCommand(f"{cause}; `doit help {name}` shows the options")
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

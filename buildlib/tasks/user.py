@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from doit.cmdparse import CmdOption, TaskParse
+from doit.cmdparse import CmdOption, CmdParseError, TaskParse
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from doit.task import Task
+
+from buildlib.tasks.run import misparsed
 
 DODO = "dodo.py"
 
@@ -45,7 +47,10 @@ def words_of(selected: Iterable[str], user: Mapping[str, Task]) -> dict[str, lis
             rest = []
         elif task is not None and rest:
             options = TaskParse([CmdOption(option) for option in (*task.creator_params, *task.params)])
-            rest = list(options.parse(rest)[1])
+            try:
+                rest = list(options.parse(rest)[1])
+            except CmdParseError as error:
+                raise misparsed(error, name) from None
         names.setdefault(name, before[: len(before) - len(rest)])
     return names
 
