@@ -159,15 +159,14 @@ def test_a_secret_of_several_lines_is_masked_by_its_lines(make: Callable[..., Bu
     assert "BEGIN" not in built.log
 
 
-def test_args_target_and_labels_reach_the_image(
+def test_args_and_target_reach_the_image(
     make: Callable[..., BuiltImage], docker_engine: DockerEngine, image_name: str, docker_base: str
 ) -> None:
     text = f"ARG BASE=nothing:1\nFROM ${{BASE}} AS one\nARG WHO\nENV WHO=$WHO\nFROM {docker_base} AS two\nENV WHO=two\n"
-    built = make(text, first="", args={"BASE": docker_base, "WHO": "me"}, target="one", labels={"a.b": "c d"})
+    built = make(text, first="", args={"BASE": docker_base, "WHO": "me"}, target="one")
     config = docker_engine.client.inspect_image(image_name)["Config"]
     assert docker_engine.client.inspect_image(image_name)["Id"] == built.id
     assert "WHO=me" in config["Env"]
-    assert config["Labels"] == {"a.b": "c d"}
 
 
 def test_a_target_that_is_no_stage_says_what_target_must_be(make: Callable[..., BuiltImage]) -> None:
@@ -191,6 +190,21 @@ def test_copying_no_local_wheel_fails_with_a_cure_and_the_hints_cure_works(
     dockerfile = read(f"FROM {docker_base}\nCOPY ./deps/*.whl ./\n".encode(), "Dockerfile")
     cure = hints(dockerfile, has_local_wheels=False, has_requirements=False)[0].cure
     assert make(cure.split("`")[1] + "\n", requirements).id
+
+
+@pytest.mark.parametrize(
+    "line", ["COPY dist/requirements.txt ./", "COPY dist/requirement* ./", "COPY ../requirements.txt /"]
+)
+def test_copying_what_is_not_in_the_context_fails_with_a_cure_and_the_hints_cure_works(
+    make: Callable[..., BuiltImage], docker_base: str, line: str
+) -> None:
+    requirements = ContextFile("requirements.txt", b"")
+    with pytest.raises(BuildFailed, match="; no file of the context matches"):
+        make(f"{line}\n", requirements)
+    found = hints(read(f"FROM {docker_base}\n{line}\n".encode(), "D"), has_local_wheels=True, has_requirements=False)
+    for hint in found:
+        assert make(hint.cure.split("`")[1] + "\n", requirements).id
+    assert bool(found) == line.startswith("COPY dist/")
 
 
 @pytest.mark.parametrize("line", ["RUN --mount=type=cache,target=/x ls", "COPY --link a /a", "RUN <<EOF\nls\nEOF"])

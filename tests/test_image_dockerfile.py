@@ -145,6 +145,33 @@ def test_copying_deps_without_local_libraries_is_said_with_the_line(source: str)
     assert _hints(text, wheels=False)[0].startswith(hint)
 
 
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("COPY dist/requirements.txt .", "COPY requirements.txt ."),
+        ("COPY dist/deps/ deps/", "COPY deps/ deps/"),
+        ("ADD ./dist/*.whl requirements.txt /app/", "ADD *.whl requirements.txt /app/"),
+        ("copy --chown=1:1 dist /app", "COPY --chown=1:1 . /app"),
+        ('COPY ["dist/requirements.txt", "./"]', "COPY requirements.txt ./"),
+    ],
+)
+def test_copying_from_dist_is_said_with_the_line_that_works(line: str, cure: str) -> None:
+    for wheels in (True, False):
+        found = _hints(f"FROM a\n{line}\n", wheels=wheels)
+        assert "the build context is the service's dist/ itself" in found[0] and found[0].startswith(
+            "svc/Dockerfile:2: "
+        )
+        assert found[0].endswith(f"; write `{cure}`")
+    assert "dist/ itself" not in "".join(_hints(f"FROM a\n{cure}\n", wheels=False))
+
+
+@pytest.mark.parametrize(
+    "line", ["COPY x dist/", "COPY --from=a dist/x .", "RUN cp dist/x .", "COPY dist.txt app/dist ./"]
+)
+def test_other_folders_called_dist_are_nobodys_business(line: str) -> None:
+    assert _hints(f"FROM a AS a\n{line}\n") == []
+
+
 @pytest.mark.parametrize("line", ["COPY requirements.txt deps/*.whl ./", "COPY --from=x deps/*.whl ./", "COPY . ."])
 def test_a_copy_that_has_another_source_is_fine_without_local_libraries(line: str) -> None:
     assert _hints(f"FROM a AS x\n{line}", wheels=False) == []

@@ -30,7 +30,10 @@ PULL = "check the image's name, the network and `docker login`"
 # What engines say, and what a person can do about it.
 CURES = (
     (r"requires? BuildKit|unknown flag: (?:mount|link|chmod)", "write the step without BuildKit's syntax"),
-    (r"no source files were specified", "no file of the context matches: compare that COPY with what is in dist/"),
+    (
+        r"no source files were specified|not found in build context|outside the build context",
+        "no file of the context matches: compare that COPY with what is in dist/",
+    ),
     (r"failed to reach build target", "`target` must be the name of a stage, `FROM … AS NAME`"),
     (r"pull access denied|manifest unknown|not found: manifest|no such host|connection refused|i/o timeout", PULL),
     (r"container \w+ is using", "remove that container (`docker rm -f`), then try again"),
@@ -61,7 +64,6 @@ def build(
     target: str | None = None,
     cache_from: Sequence[str] = (),
     platform: str | None = None,
-    labels: Mapping[str, str] | None = None,
     on_output: Callable[[str], None] | None = None,
 ) -> BuiltImage:
     """Build an image and give it its tag.
@@ -94,7 +96,6 @@ def build(
             target=target or "",
             cache_from=sources,
             platform=platform,
-            labels=dict(labels or {}),
             rm=True,
             forcerm=True,
             timeout=None,

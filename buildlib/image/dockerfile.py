@@ -128,6 +128,7 @@ def hints(dockerfile: Dockerfile, *, has_local_wheels: bool, has_requirements: b
     """
     body = [item for stage in dockerfile.stages for item in stage.body]
     found = [] if has_local_wheels else [_no_local_wheels(dockerfile.place, item) for item in body]
+    found += [_out_of_context(dockerfile.place, item) for item in body]
     found += [_buildkit_only(dockerfile.place, item) for item in body]
     found.append(_unpinned(dockerfile.place, body, has_requirements))
     return tuple(sorted({hint for hint in found if hint}, key=lambda hint: (not hint.fatal, hint.place, hint.cause)))
@@ -277,15 +278,32 @@ def _expand(text: str, values: Mapping[str, str]) -> str:
 # --- hints --------------------------------------------------------------------------------------------------------
 
 
+def _words(item: Instruction) -> list[str]:
+    return [word.strip("\"'") for word in item.rest.strip("[]").replace(",", " ").split()]
+
+
 def _sources(item: Instruction) -> list[str]:
-    words = [word.strip("\"'") for word in item.rest.strip("[]").replace(",", " ").split()]
-    return [word.removeprefix("./").removeprefix("/") for word in words[:-1]]
+    return [word.removeprefix("./").removeprefix("/") for word in _words(item)[:-1]]
+
+
+def _copies_context(item: Instruction) -> bool:
+    return item.word in ("COPY", "ADD") and not item.flag("from") and not item.heredoc
+
+
+def _out_of_context(place: str, item: Instruction) -> Hint | None:
+    """A path that starts at the service's folder; whoever writes it sees `dist/` there."""
+    sources = _sources(item)
+    meant = [re.sub(r"^dist(?:/|$)", "", source) or "." for source in sources]
+    if not _copies_context(item) or meant == [source or "." for source in sources]:
+        return None
+    cause = f"`{item.word} {' '.join(sources)}` finds nothing: the build context is the service's dist/ itself"
+    cure = f"write `{' '.join((item.word, *item.flags, *meant, _words(item)[-1]))}`"
+    return Hint(f"{place}:{item.line}", cause, cure, fatal=True)
 
 
 def _no_local_wheels(place: str, item: Instruction) -> Hint | None:
     sources = _sources(item)
-    only = item.word in ("COPY", "ADD") and not item.flag("from") and not item.heredoc
-    if not only or not sources or not all(re.match(r"deps(/.*)?$", source) for source in sources):
+    if not _copies_context(item) or not sources or not all(re.match(r"deps(/.*)?$", source) for source in sources):
         return None
     cause = f"`{item.word} {' '.join(sources)}` finds nothing: this service uses no local library"
     cure = "remove the line, or add a file that is always there: `COPY requirements.txt deps/*.whl ./`"
