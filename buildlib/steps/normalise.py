@@ -54,15 +54,6 @@ def normalise(name: str, data: bytes, local: Collection[str], place: str) -> byt
     return _zip(order, files)
 
 
-def wheel_metadata(data: bytes, place: str = "wheel") -> tuple[str, str, tuple[str, ...]]:
-    """What a wheel's METADATA says: name and version as written, and each `Requires-Dist`.
-
-    Raises:
-        BuildlibError: it is no wheel.
-    """
-    return _said(_read(data, place), place)
-
-
 @dataclass(frozen=True)
 class _File:
     data: bytes
@@ -157,7 +148,7 @@ def _check_name(name: str, wheel: _Wheel, place: str) -> None:
 
     try:
         project, version, _, _ = parse_wheel_filename(name)
-        said_project, said_version, _ = _said(wheel, place)
+        said_project, said_version = _said(wheel, place)
         folder_project, _, folder_version = wheel.dist_info.removesuffix(".dist-info").partition("-")
         pairs = {(canonicalize_name(said_project), Version(said_version)), (project, version)}
         pairs.add((canonicalize_name(folder_project), Version(folder_version)))
@@ -168,7 +159,8 @@ def _check_name(name: str, wheel: _Wheel, place: str) -> None:
         raise BuildlibError(place, f"{name}, its {wheel.dist_info} and its METADATA ({said}) do not agree", CURE)
 
 
-def _said(wheel: _Wheel, place: str) -> tuple[str, str, tuple[str, ...]]:
+def _said(wheel: _Wheel, place: str) -> tuple[str, str]:
+    """Name and version as METADATA has them."""
     fields: dict[str, list[str]] = {}
     for field, value, _ in _fields(wheel.files[wheel.info("METADATA")].data):
         fields.setdefault(field, []).append(value)
@@ -176,7 +168,7 @@ def _said(wheel: _Wheel, place: str) -> tuple[str, str, tuple[str, ...]]:
         (name,), (version,) = fields["name"], fields["version"]
     except (KeyError, ValueError):
         raise BuildlibError(place, "METADATA has not just one Name and one Version", CURE) from None
-    return name, version, tuple(fields.get("requires-dist", ()))
+    return name, version
 
 
 # The metadata --------------------------------------------------------------------------------------------------------
