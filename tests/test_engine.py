@@ -267,3 +267,18 @@ def test_without_any_record_older_files_of_ours_still_go_and_foreign_ones_stay(c
         "libs/base/dist/base-1.1-py3-none-any.whl",
         "services/svc/dist/deps/base-1.1-py3-none-any.whl",
     }
+
+
+def test_an_ignore_file_between_the_root_and_a_project_counts(chain: World) -> None:
+    import zipfile
+
+    def packed() -> bool:
+        chain.good()
+        return "base/trace.txt" in zipfile.ZipFile(chain.path(WHEEL)).namelist()
+
+    chain.write("libs/base/base/trace.txt", "noise")
+    assert packed()
+    chain.write("libs/.gitignore", "trace.txt\n")
+    assert not packed()
+    chain.write("libs/.gitignore", "nothing\n")
+    assert packed()

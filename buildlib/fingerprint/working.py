@@ -201,6 +201,9 @@ class WorkingTree:
         git = self._repository()
         listed = _split(directories, git.list(directories)) if git else {}
         ignored = _Ignored(git, directories)
+        # Git also obeys the ignore files between the root and a directory.
+        between = {f"{above}/.gitignore" for directory in directories for above in parents(directory) if above}
+        self.memory.base.update((path, self.signature(path)) for path in between if git)
         for directory in directories:
             inner = nested[directory]
             tracked = listed.get(directory)  # None without git
