@@ -32,6 +32,7 @@ class Tools:
         self._local, self._environ, self._cache, self._extend = frozenset(local), environ, cache, extend
         self._guard = threading.RLock()
         self._failed: dict[tuple[str, ...], BuildlibError] = {}
+        self._unreachable: BuildlibError | None = None
         self.lock: ToolLock = lockfile.parse(tree.read(LOCK)) if tree.entry(LOCK) else lockfile.parse(b"version = 1\n")
 
     def requires(self, project: Project) -> tuple[str, ...]:
@@ -78,9 +79,17 @@ class Tools:
         return pins
 
     def _resolve(self, requires: tuple[str, ...], prefer: Mapping[str, str]) -> tuple[Pin, ...]:
+        """Resolve; once no index could be reached, only with what is in the cache: nobody waits for it twice."""
         from buildlib.toolchain.resolve import resolve
+        from buildlib.toolchain.uv import NETWORK
 
-        return resolve(requires, LOWEST_PYTHON, self._environ, prefer, self._cache)
+        environ = {**self._environ, "UV_OFFLINE": "1"} if self._unreachable else self._environ
+        try:
+            return resolve(requires, LOWEST_PYTHON, environ, prefer, self._cache)
+        except BuildlibError as error:
+            if error.cure == NETWORK and self._unreachable is None:
+                self._unreachable = error
+            raise self._unreachable or error from None
 
     def _refuse_local(self, project: Project, requires: Iterable[str]) -> None:
         from packaging.requirements import InvalidRequirement, Requirement
