@@ -25,3 +25,15 @@ def world(tmp_path: Path, cache: Path) -> World:
 def worlds(tmp_path: Path, cache: Path) -> Callable[..., World]:
     """Return a maker of workspaces, by name, that share one store."""
     return lambda name, **options: World(tmp_path / name, cache, **{"store": tmp_path / "store", **options})
+
+
+@pytest.fixture
+def chain(world: World) -> World:
+    """Return a world where svc needs app, app needs base, and other stands alone; built once."""
+    world.library("base")
+    world.library("app", "base")
+    world.library("other")
+    world.service("svc", "app")
+    world.commit()
+    world.good()
+    return world

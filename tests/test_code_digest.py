@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import buildlib
-from buildlib.tasks import session
+from buildlib.steps import code
 
 PACKAGE = Path(buildlib.__file__).parent
 VERBS = sorted(path.stem for path in (PACKAGE / "steps").glob("*.py") if "VERB, STORED = " in path.read_text())
@@ -85,14 +85,14 @@ def _excepted(module: str, verb: str) -> bool:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_module_that_makes_a_verbs_outputs_is_hashed_or_excepted_with_a_reason(verb: str) -> None:
-    hashed = set(session.code_of(verb))
+    hashed = set(code.code_of(verb))
     unhashed = sorted(m for m in reached(f"steps/{verb}.py") - hashed if not _excepted(m, verb))
-    assert unhashed == [], f"add them to MAKERS[{verb!r}] of tasks/session.py, or to EXCEPTIONS here with a reason"
+    assert unhashed == [], f"add them to MAKERS[{verb!r}] of steps/code.py, or to EXCEPTIONS here with a reason"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_is_hashed_is_there_and_named_once(verb: str) -> None:
-    hashed = session.code_of(verb)
+    hashed = code.code_of(verb)
     assert len(set(hashed)) == len(hashed) and f"steps/{verb}.py" in hashed
     assert [name for name in hashed if not (PACKAGE / name).is_file()] == []
 
@@ -106,7 +106,7 @@ def test_imports_are_found_inside_functions_for_types_and_as_scripts() -> None:
 
 def test_what_writes_the_lines_of_requirements_txt_is_hashed() -> None:
     """It stands among what only reads, in `workspace/`, which is excepted."""
-    assert {"workspace/locks/__init__.py", "workspace/locks/base.py"} <= set(session.code_of("requirements"))
+    assert {"workspace/locks/__init__.py", "workspace/locks/base.py"} <= set(code.code_of("requirements"))
 
 
 def test_no_exception_is_out_of_date() -> None:

@@ -7,18 +7,6 @@ import pytest
 from world import World
 
 
-@pytest.fixture
-def chain(world: World) -> World:
-    """Return a world where svc needs app, app needs base, and other stands alone; built once."""
-    world.library("base")
-    world.library("app", "base")
-    world.library("other")
-    world.service("svc", "app")
-    world.commit()
-    world.good()
-    return world
-
-
 def test_a_first_build_makes_every_step_once_and_says_why(world: World) -> None:
     world.library("base")
     world.service("svc", "base")

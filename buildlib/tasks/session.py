@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from buildlib.fingerprint import index
 from buildlib.fingerprint.working import Memory, WorkingTree
 from buildlib.plan import CLEAN, MAY, WILL, Decision, Output, Record, Step, changed, decide, outputs_digest
-from buildlib.steps import verb, verbs
+from buildlib.steps import verb
+from buildlib.steps.code import digests
 from buildlib.steps.publish import remove
 from buildlib.steps.slices import Slices
 from buildlib.steps.tools import Tools
@@ -97,7 +98,7 @@ class Session:
         )
         slices = Slices(self.tree, self.workspace, dict(kept.get("slices", {})))
         tools = Tools(self.tree, self.workspace.projects, os.environ, self._cache, self.acts)
-        self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, _code())
+        self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, digests())
         self.records = Records(self.database)
         if self.whole:
             len(self.records)  # one query for all costs less than one each
@@ -366,31 +367,3 @@ def _clean_state() -> None:
     if not os.path.exists(IGNORE):
         with open(IGNORE, "w") as file:
             file.write("*\n")
-
-
-MAKERS = {
-    "wheel": ("steps/normalise.py", "execute/local.py", "execute/guard.py", "execute/worker.py", "execute/workers.py"),
-    "requirements": ("workspace/locks/__init__.py", "workspace/locks/base.py"),
-    "image": ("image/context.py", "image/build.py"),
-}
-"""The engine's own modules that make a thing, besides its verb's and those that all share (`code_of`)."""
-
-
-def code_of(verb_name: str) -> tuple[str, ...]:
-    """Return the engine's modules that determine what a verb makes, relative to the package."""
-    shared = ("steps/publish.py", "steps/run.py", "execute/action.py", "execute/hook.py", "execute/stage.py")
-    return (f"steps/{verb_name}.py", *MAKERS.get(verb_name, ()), *shared)
-
-
-def _code() -> dict[str, str]:
-    """Return a digest of the engine's own code for each verb: what was made by other code is made again."""
-    import hashlib
-
-    found = {}
-    for v in verbs():
-        digest = hashlib.sha256()
-        for name in code_of(v.VERB):
-            with open(os.path.join(PACKAGE, name), "rb") as file:
-                digest.update(file.read())
-        found[v.VERB] = digest.hexdigest()[:16]
-    return found
