@@ -245,6 +245,7 @@ def test_without_any_record_older_files_of_ours_still_go_and_foreign_ones_stay(c
     import shutil
 
     chain.write("libs/base/dist/base-0.9-py3-none-any.whl", b"somebody else's")
+    chain.path("libs/app/dist/app-1.0-py3-none-any.whl").rename(chain.path("libs/app/dist/kept.whl"))
     shutil.rmtree(chain.path(".buildlib"))
     chain.edit("libs/base/pyproject.toml", 'version = "1.0"', 'version = "1.1"')
     chain.good()
@@ -255,6 +256,7 @@ def test_without_any_record_older_files_of_ours_still_go_and_foreign_ones_stay(c
         "libs/base/dist/base-1.1-py3-none-any.whl",
         "services/svc/dist/deps/base-1.1-py3-none-any.whl",
     }
+    assert chain.path("libs/app/dist/kept.whl").exists()
 
 
 def test_an_ignore_file_between_the_root_and_a_project_counts(chain: World) -> None:

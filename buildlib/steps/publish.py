@@ -150,27 +150,29 @@ def _write(path: str, product: Product, room: str) -> int:
 
 
 MARK = "user.buildlib"
-"""The extended attribute that names the step a file belongs to."""
+"""The extended attribute that names the step a file belongs to, and the file: one that was renamed is its renamer's."""
 
 
 def _mark(path: str, owner: str) -> None:
     if hasattr(os, "setxattr"):
         with contextlib.suppress(OSError):  # no such attributes on this file system: the records alone know
-            os.setxattr(path, MARK, owner.encode(), follow_symlinks=False)
+            os.setxattr(path, MARK, f"{owner} {os.path.basename(path)}".encode(), follow_symlinks=False)
 
 
 def marked(folder: str, owner: str) -> list[str]:
     """Return the files below `folder` (a `dist/`) that the step called `owner` made, as far as they say so."""
     every = [f"{here}/{name}" for here, _, names in os.walk(folder) for name in names]
-    return [path for path in every if _owner(path) == owner.encode()]
+    return [path for path in every if _owner(path) == owner]
 
 
-def _owner(path: str) -> bytes:
-    """Return the name of the step that the file at `path` says made it; empty if it says nothing."""
+def _owner(path: str) -> str:
+    """Return the name of the step that the file at `path` says made it under this name; empty if it says nothing."""
     try:
-        return os.getxattr(path, MARK, follow_symlinks=False) if hasattr(os, "getxattr") else b""
+        said = os.getxattr(path, MARK, follow_symlinks=False) if hasattr(os, "getxattr") else b""
     except OSError:
-        return b""
+        return ""
+    owner, _, name = os.fsdecode(said).partition(" ")
+    return owner if name == os.path.basename(path) else ""
 
 
 def remove(path: str) -> bool:
