@@ -105,36 +105,14 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         return self._planned(cmd, asked, user, proof)
 
     def _planned(self, cmd: Any, asked: list[str], user: dict[str, Task], proof: quick.Proof | None) -> list[Task]:
-        from buildlib.tasks.dependency import EngineDependency
-        from buildlib.tasks.session import Session
-
-        session = cmd.engine.session = Session(acts=True, proof=proof)
-        session.begin()
-        if not session.workspace.projects:
-            said.err(
-                "pyproject.toml: no projects; make a directory with a pyproject.toml in libs/ or services/, "
-                "or set libs and services in [tool.buildlib]"
-            )
-        if cmd.engine.params.get("verbosity") == 2:
-            session.stream = lambda text: said.err(text.rstrip("\n"))
-        cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
-        wanted = uses(user, asked)
+        session, wanted = _begun(cmd, proof), uses(user, asked)
         self._check(cmd.name, session, user, asked)
-        names = step_names(session, asked or ["build"], wanted)
         bare = quick.is_bare(asked) or asked == self._meant()
-        session.decide(names, bare=bare, always=cmd.engine.always)
+        session.decide(step_names(session, asked or ["build"], wanted), bare=bare, always=cmd.engine.always)
         cmd.engine.choose_jobs(len(session.runnable()), bool(wanted))
-        loaded = {name: step_task(session, name) for name in session.runnable()}
-        _link(session, wanted.values(), loaded)
-        tasks = [*loaded.values(), *wanted.values()]
-        open_ended = [*session.names.steps, *session.names.groups] if any(map(decides_later, wanted.values())) else []
-        for name in dict.fromkeys([*(asked or ["build"]), *referred(wanted), *open_ended]):
-            if name not in loaded and name not in wanted and "*" not in name:
-                steps = steps_of(session, name)
-                tasks += [stand_in(name, [s for s in steps if s in loaded])] if steps or name in DOC else []
         if not asked:
             cmd.sel_tasks = ["build"]
-        return tasks
+        return _loaded(session, asked or ["build"], wanted)
 
     def _meant(self) -> list[str]:
         """Return what `./doit` made of no task at all in a project's folder."""
@@ -160,9 +138,8 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
     def _check(self, command: str, session: Any, user: Mapping[str, Task], words: Iterable[str]) -> None:
         """Raise if a word names nothing, with the nearest name that does."""
         for word in words:
-            if (
-                not named(user, word) and not steps_of(session, word) and word not in DOC
-            ):  # a verb may have no step here
+            known = word in DOC  # a verb may have no step here
+            if not known and not named(user, word) and not steps_of(session, word):
                 raise InvalidCommand(
                     _unknown(command, word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names])
                 )
@@ -207,6 +184,37 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
             "list": self.options.get("list_deps"),
         }
         return set(session.names.steps) if follows.get(cmd.name) else set(pos_args) if cmd.name == "info" else set()
+
+
+def _begun(cmd: Any, proof: quick.Proof | None) -> Any:
+    """Return the session of a run, begun; from here doit asks it whether a task is fresh."""
+    from buildlib.tasks.dependency import EngineDependency
+    from buildlib.tasks.session import Session
+
+    session = cmd.engine.session = Session(acts=True, proof=proof)
+    session.begin()
+    if not session.workspace.projects:
+        cure = (
+            "make a directory with a pyproject.toml in libs/ or services/, or set libs and services in [tool.buildlib]"
+        )
+        said.err(f"pyproject.toml: no projects; {cure}")
+    if cmd.engine.params.get("verbosity") == 2:
+        session.stream = lambda text: said.err(text.rstrip("\n"))
+    cmd.dep_manager = Globals.dep_manager = EngineDependency(session, cmd.dep_manager)
+    return session
+
+
+def _loaded(session: Any, asked: Iterable[str], wanted: Mapping[str, Task]) -> list[Task]:
+    """Return the steps that may run, the wanted tasks of the user, and a stand-in for every other name they mention."""
+    loaded = {name: step_task(session, name) for name in session.runnable()}
+    _link(session, wanted.values(), loaded)
+    open_ended = [*session.names.steps, *session.names.groups] if any(map(decides_later, wanted.values())) else []
+    tasks = [*loaded.values(), *wanted.values()]
+    for name in dict.fromkeys([*asked, *referred(wanted), *open_ended]):
+        if name not in loaded and name not in wanted and "*" not in name:
+            steps = steps_of(session, name)
+            tasks += [stand_in(name, [s for s in steps if s in loaded])] if steps or name in DOC else []
+    return tasks
 
 
 def _refuse(options: Mapping[str, Any], place: str) -> None:
