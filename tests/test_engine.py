@@ -272,3 +272,13 @@ def test_an_ignore_file_between_the_root_and_a_project_counts(chain: World) -> N
     assert not packed()
     chain.write("libs/.gitignore", "nothing\n")
     assert packed()
+
+
+@pytest.mark.parametrize("broken", [".git/HEAD", ".git/index"])
+def test_a_repository_that_git_cannot_read_is_an_error_and_never_an_empty_one(chain: World, broken: str) -> None:
+    before = chain.outputs()
+    chain.write(broken, "nonsense")
+    chain.edit("libs/base/base/__init__.py", "base", "BASE")
+    run = chain.doit()
+    assert run.code != 0 and "git" in run.err and run.err.count("\n") == 1
+    assert chain.outputs() == before

@@ -6,6 +6,12 @@ the index do. Knows git's listing commands, and the names of outputs and caches.
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from buildlib.errors import BuildlibError
+
+if TYPE_CHECKING:
+    import subprocess
 
 CACHES = frozenset(
     {
@@ -47,12 +53,16 @@ class Git:
 
     @classmethod
     def find(cls, root: str) -> "Git | None":
-        """Return the repository around `root`; None where there is none, or no git."""
+        """Return the repository around `root`; None where there is none, or no git.
+
+        Raises:
+            BuildlibError: there is one, and git cannot read it: to walk it instead would make ignored files inputs.
+        """
         # Only `--show-cdup` is sure to be one line: a path may have a line break in it.
         answer = _git(root, "rev-parse", "--show-cdup", "--git-path", "index")
-        if answer is None:
+        if answer is None or (answer.returncode and not os.path.lexists(os.path.join(root, ".git"))):
             return None
-        up, _, index = os.fsdecode(answer).removesuffix("\n").partition("\n")
+        up, _, index = os.fsdecode(_said(answer)).removesuffix("\n").partition("\n")
         return cls(root, os.path.join(root, index), os.path.join(root, up))
 
     def list(self, directories: Collection[str]) -> dict[str, bool]:
@@ -69,8 +79,10 @@ class Git:
 
     def _ask(self, directories: Collection[str], *options: str) -> Iterator[str]:
         where = sorted(d or "." for d in directories) if len(directories) <= 64 else ["."]
-        answer = _git(self.root, "ls-files", "-z", *options, "--exclude-per-directory=.gitignore", "--", *where) or b""
-        return (os.fsdecode(path) for path in answer.split(b"\0") if path)
+        answer = _git(self.root, "ls-files", "-z", *options, "--exclude-per-directory=.gitignore", "--", *where)
+        if answer is None:
+            raise BuildlibError("git", "it is not there any more", "install git")
+        return (os.fsdecode(path) for path in _said(answer).split(b"\0") if path)
 
 
 def _between(top: str, root: str) -> Iterator[str]:
@@ -81,19 +93,27 @@ def _between(top: str, root: str) -> Iterator[str]:
         yield root
 
 
-def _git(root: str, *arguments: str) -> bytes | None:
+def _said(answer: "subprocess.CompletedProcess[bytes]") -> bytes:
+    """Return what git answered. Raises `BuildlibError` if it failed: no answer must never pass for an empty one."""
+    if answer.returncode:
+        error = os.fsdecode(answer.stderr).strip().splitlines() or ["no reason given"]
+        raise BuildlibError(".git", f"git cannot read the repository ({error[0]})", "see what `git status` says")
+    return answer.stdout
+
+
+def _git(root: str, *arguments: str) -> "subprocess.CompletedProcess[bytes] | None":
+    """Return git's answer; None where there is no git."""
     import subprocess
 
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"LC_ALL": "C"}
     # Paths on the command line are literal; an owner other than ours (a container's root) is no reason to see nothing.
     command = ["git", "--literal-pathspecs", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command, cwd=root, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False
         )
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def walk(root: str, directory: str, skip: Collection[str] = ()) -> Iterator[tuple[str, list[str], list[str]]]:
