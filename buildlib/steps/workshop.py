@@ -108,21 +108,15 @@ class Workshop:
         return data
 
 
-def attempt(step: Step, *makers: Callable[[], Mapping[str, str]]) -> tuple[dict[str, str], Problem | None]:
-    """Collect parts from `makers`; the first `BuildlibError` becomes the problem of the step."""
+def with_parts(step: Step, *makers: Callable[[], Mapping[str, str]]) -> Step:
+    """Return `step` with the parts that `makers` give, or with the problem that the first of them to fail raised."""
     parts: dict[str, str] = dict(step.parts)
     for make in makers:
         try:
             parts.update(make())
         except BuildlibError as error:
-            return parts, Problem.of(error)
-    return parts, None
-
-
-def with_parts(step: Step, *makers: Callable[[], Mapping[str, str]]) -> Step:
-    """Return `step` with the parts that `makers` give, or with the problem that one of them raised."""
-    parts, problem = attempt(step, *makers)
-    return replace(step, parts=parts, problem=step.problem or problem)
+            return replace(step, parts=parts, problem=step.problem or Problem.of(error))
+    return replace(step, parts=parts)
 
 
 def entry_parts(tree: Tree, paths: Collection[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from buildlib.errors import BuildlibError
 from buildlib.fingerprint.index import RECORDS
 from buildlib.tasks import quick, said
 from buildlib.tasks.generated import DOC, full_task, group_task, stand_in, step_task
-from buildlib.tasks.user import DODO, decides_later, fault, named, referred, uses, words_of
+from buildlib.tasks.user import DODO, decides_later, defines_tasks, fault, named, referred, uses, words_of
 
 REFUSED = {
     "single": (False, "-s", "ignores what a task needs, and would leave stale outputs; run the task without it"),
@@ -119,10 +119,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
         return (self.config or {}).get("GLOBAL", {}).get("meant", [])  # type: ignore[no-any-return]
 
     def _user_tasks(self, cmd: Any, pos_args: list[str]) -> dict[str, Task]:
-        if not any(
-            callable(v) and (n.startswith("task_") or hasattr(v, "create_doit_tasks"))
-            for n, v in self.namespace.items()
-        ):
+        if not defines_tasks(self.namespace):
             return {}
         try:
             tasks = {task.name: task for task in super().load_tasks(cmd, pos_args)}

@@ -105,10 +105,10 @@ class Run(StockRun):  # type: ignore[misc]  # doit has no type hints
     def _default(self) -> tuple[str, ...]:
         """Return what a bare `doit` stands for, if that does not depend on code in `dodo.py`."""
         from buildlib.tasks.dodo import DOIT_CONFIG
+        from buildlib.tasks.user import defines_tasks
 
-        own = set(self.loader.namespace) - {"DOIT_CONFIG"}
-        plain = not any(n.startswith("task_") or hasattr(self.loader.namespace[n], "create_doit_tasks") for n in own)
-        return ("build",) if plain and not self.loader.namespace.get("DOIT_CONFIG", DOIT_CONFIG) else ()
+        namespace = self.loader.namespace
+        return () if defines_tasks(namespace) or namespace.get("DOIT_CONFIG", DOIT_CONFIG) else ("build",)
 
     def _stop(self, why: str) -> None:
         session = self.engine.session

@@ -58,7 +58,6 @@ class Session:
         self.log = Log()
         self.database = database()
         self.always: frozenset[str] = frozenset()
-        self.asked: tuple[str, ...] = ()
         self.plan: dict[str, Decision] = {}
         self.refused: dict[str, str] = {}
         self.ran: dict[str, Ran] = {}
@@ -207,7 +206,6 @@ class Session:
             always: whether the asked ones run whatever their state.
         """
         tolerant = bare and not os.environ.get("CI")
-        self.asked = tuple(asked)
         self.always = frozenset(asked) if always else frozenset()
         steps = []
         for step in self._trusted_closure(asked):

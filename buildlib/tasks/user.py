@@ -18,6 +18,11 @@ from buildlib.tasks.run import misparsed
 DODO = "dodo.py"
 
 
+def defines_tasks(namespace: Mapping[str, Any]) -> bool:
+    """Return whether a `dodo.py` has tasks of its own: functions `task_…`, or what creates some."""
+    return any(callable(v) and (n.startswith("task_") or hasattr(v, "create_doit_tasks")) for n, v in namespace.items())
+
+
 def fault(error: Exception) -> Exception:
     """Return the error of `dodo.py` as one line with its place, a file and line of the repository."""
     if isinstance(error, (InvalidDodoFile, InvalidTask, InvalidCommand)):
