@@ -21,12 +21,15 @@ CACHES = frozenset(
 )  # fmt: skip
 """Directories that are never inputs, at any depth, tracked or not."""
 
+OURS = frozenset({"dist", "buildlib.lock"})
+"""Names at the top of a project that a build writes (the second where the root is a project)."""
+
 
 def is_input(inner: str, tracked: bool) -> bool:
     """Return whether a listed file is an input of its project. `inner` is its path from the project's folder."""
     folders = inner.split("/")
     name = folders.pop()
-    if name.endswith(".pyc") or inner.split("/", 1)[0] == "dist" or not CACHES.isdisjoint(folders) or name in CACHES:
+    if name.endswith(".pyc") or inner.split("/", 1)[0] in OURS or not CACHES.isdisjoint(folders) or name in CACHES:
         return False
     # `build/` and `*.egg-info` are what setuptools leaves behind, unless somebody committed them on purpose.
     return tracked or not ((folders and folders[0] == "build") or any(f.endswith(".egg-info") for f in folders))

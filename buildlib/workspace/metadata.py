@@ -78,7 +78,9 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         name=_name(project, poetry, place),
         path=path,
         kind=kind,
-        version=_string(project.get("version") or poetry.get("version") or "", place, "version"),
+        package=_is_package(raw, tool, poetry),
+        version=_version(project, poetry, place),
+        dynamic=frozenset(_strings(project.get("dynamic", []), place, "dynamic")),
         requires_python=_requires_python(project, poetry, place),
         requires=tuple(text for text, _ in main),
         dependencies=tuple(dependency for _, dependency in main),
@@ -122,6 +124,20 @@ def _name(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> 
     except InvalidName:
         cause = f"{name!r} is no valid project name"
         raise BuildlibError(place, cause, "use letters, digits, '-', '_' and '.' (PEP 508)") from None
+
+
+def _is_package(raw: Mapping[str, Any], tool: Mapping[str, Any], poetry: Mapping[str, Any]) -> bool | None:
+    """Return what `package` (uv), `package-mode` (Poetry), else the build system says; None where nobody says it."""
+    said = tool.get("uv", {}).get("package", poetry.get("package-mode"))
+    if isinstance(said, bool):
+        return said
+    return True if "build-system" in raw else None
+
+
+def _version(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
+    """Return the version, unless a plugin replaces it in the build (poetry-dynamic-versioning wants a placeholder)."""
+    version = _string(project.get("version") or poetry.get("version") or "", place, "version")
+    return "" if "version" in project.get("dynamic", ()) else version
 
 
 def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
@@ -192,9 +208,8 @@ def _parsed(text: str, place: str) -> Dependency:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise BuildlibError(place, f"{text!r} is no valid requirement", "write it as PEP 508 says") from None
-    return Dependency(
-        _normal(requirement.name), tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or "")
-    )
+    extras, marker = tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or "")
+    return Dependency(_normal(requirement.name), extras, marker, str(requirement.specifier))
 
 
 def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Dependency, bool]]:

@@ -30,11 +30,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of a project by its PEP 503 name: extras asked for, and the marker under which it holds."""
+    """A requirement of a project by its PEP 503 name: extras asked for, the marker under which it holds, versions."""
 
     name: str
     extras: tuple[str, ...] = ()
     marker: str = ""
+    specifier: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Project:
 
     Attributes:
         name: PEP 503 normalised; path: directory relative to the root; kind: `library` or `service`.
+        package: whether a wheel can be made of it; None where nothing says so (no build system): then it counts as one
+            only if another project here needs it, as uv has it.
+        version: as the metadata says it; empty where only the build knows. dynamic: what `[project]` leaves to the
+            backend (PEP 621: `version`, `dependencies`, …).
         backend, backend_path, build_requires: `[build-system]`, with PEP 518's default where it is absent.
         requires_python: a PEP 440 specifier; where Poetry's has alternatives, those, with ` || ` between them.
         requires: main dependencies as PEP 508 strings (of Poetry's tables: names, extras and markers).
@@ -55,7 +60,9 @@ class Project:
     name: str
     path: str
     kind: str
+    package: bool | None = True
     version: str = ""
+    dynamic: frozenset[str] = frozenset()
     requires_python: str = ""
     backend: str = "setuptools.build_meta:__legacy__"
     backend_path: tuple[str, ...] = ()
