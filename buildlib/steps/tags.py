@@ -26,6 +26,8 @@ def fits(wheel: str, python: str, platform: str) -> bool:
     major, minor = (int(number) for number in python.split(".")[:2])
     interpreter = f"cp{major}{minor}"
     platforms = sorted({tag.platform for tag in tags if _runs(tag.platform, MACHINES.get(platform, platform))})
+    if not platforms:
+        return False  # of no platforms at all, packaging thinks of those of this machine
     native = cpython_tags((major, minor), abis=[interpreter], platforms=platforms)
     return not tags.isdisjoint({*native, *compatible_tags((major, minor), interpreter, platforms)})
 
