@@ -10,12 +10,13 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from typing import Protocol
 
 from buildlib.errors import BuildlibError
 from buildlib.plan import Output
 from buildlib.steps.workshop import Product
+from buildlib.workspace.tree import parents
 
 IMAGE = "image:"
 
@@ -64,6 +65,8 @@ def publish(
     """
     outputs = outputs_of(products, paths)
     kept = {o.path for o in outputs}
+    for path in _in_the_way(older := list(older), kept):
+        remove(path)
     for product in products:
         for path in paths(product.name):
             if not path.startswith(IMAGE):
@@ -72,6 +75,12 @@ def publish(
         if path not in kept and not path.startswith(IMAGE):
             remove(path)
     return outputs
+
+
+def _in_the_way(older: Iterable[str], kept: Set[str]) -> list[str]:
+    """Return those of `older` that are a file where a directory has to be now, or the other way round."""
+    folders = {above for path in kept for above in parents(path)}
+    return [path for path in older if path in folders or not kept.isdisjoint(parents(path))]
 
 
 def _place(product: Product, path: str, owner: str, room: str, ledger: Ledger) -> None:
@@ -106,7 +115,7 @@ def _cure(path: str, error: OSError) -> str:
 def _own_folders(path: str) -> list[str]:
     """Return the directories above `path` that are ours: `dist/` and what is below it, or all below `.buildlib/`."""
     folders = path.split("/")[:-1]
-    first = folders.index("dist") if "dist" in folders else len(folders) - 1
+    first = folders.index("dist") if "dist" in folders else 1
     return ["/".join(folders[:n]) for n in range(first + 1, len(folders) + 1)]
 
 
@@ -185,13 +194,11 @@ def remove(path: str) -> bool:
         os.unlink(path)
     except OSError:
         return False
-    above = os.path.dirname(path)
-    while os.path.basename(above) in ("dist", "deps") or above.startswith(".buildlib/"):
+    for above in reversed(_own_folders(path)):
         try:
             os.rmdir(above)
         except OSError:
             break
-        above = os.path.dirname(above)
     return True
 
 

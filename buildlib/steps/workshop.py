@@ -4,6 +4,7 @@ Knows the rooms that steps use and hands them out. Does not know any verb.
 """
 
 import os
+import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -64,6 +65,21 @@ class Facts:
     def inputs(self, project: Project) -> tuple[str, ...]:
         """Return the sorted paths of all input files below a project's folder."""
         return self.tree.listings([project.path], self.nested)[project.path]
+
+    def configured(self, project: Project) -> tuple[str, ...]:
+        """Return the files that the `inputs` globs of a project match, ignored and outside ones too.
+
+        Raises:
+            BuildlibError: a glob leads out of the workspace.
+        """
+        found: list[str] = []
+        for pattern in project.config.inputs:
+            place = posixpath.normpath(posixpath.join(project.path, pattern))
+            if place.startswith(("../", "/")):
+                cause = f"inputs names {pattern!r}, which is outside the workspace"
+                raise BuildlibError(project.pyproject, cause, "name files of this repository only")
+            found += self.tree.files(place)
+        return tuple(found)
 
     def action_part(self, verb: str) -> tuple[str, str]:
         """Return the part that names the engine's own way of making a thing: a new way makes it anew."""

@@ -135,7 +135,7 @@ class Loader(NamespaceTaskLoader):  # type: ignore[misc]  # doit has no type hin
     def _check(self, command: str, session: Any, user: Mapping[str, Task], words: Iterable[str]) -> None:
         """Raise if a word names nothing, with the nearest name that does."""
         for word in words:
-            known = word in DOC  # a verb may have no step here
+            known = word in DOC or word in session.names.groups  # a verb may have no step here, nor a project
             if not known and not named(user, word) and not steps_of(session, word):
                 raise InvalidCommand(
                     _unknown(command, word, [*session.names.steps, *session.names.groups, *user, *self.cmd_names])
@@ -210,7 +210,8 @@ def _loaded(session: Any, asked: Iterable[str], wanted: Mapping[str, Task]) -> l
     for name in dict.fromkeys([*asked, *referred(wanted), *open_ended]):
         if name not in loaded and name not in wanted and "*" not in name:
             steps = steps_of(session, name)
-            tasks += [stand_in(name, [s for s in steps if s in loaded])] if steps or name in DOC else []
+            known = steps or name in DOC or name in session.names.groups
+            tasks += [stand_in(name, [s for s in steps if s in loaded])] if known else []
     return tasks
 
 

@@ -27,7 +27,8 @@ class Names:
     def __init__(self, steps: Iterable[str], projects: Mapping[str, Project]) -> None:
         self.steps = {name: (name.partition(":")[0], name.partition(":")[2]) for name in steps}
         self._projects = projects
-        groups: dict[str, list[str]] = {ALL: list(self.steps)}
+        # A project of which nothing is made (no package) can be asked for all the same.
+        groups: dict[str, list[str]] = {ALL: list(self.steps), **{f"{ALL}:{name}": [] for name in projects}}
         for name, (verb_name, project) in self.steps.items():
             groups.setdefault(verb_name, []).append(name)
             groups.setdefault(f"{ALL}:{project}", []).append(name)

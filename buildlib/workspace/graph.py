@@ -1,10 +1,11 @@
-"""The graph of local dependencies: closures, cycles, paths that lead nowhere.
+"""The graph of local dependencies: closures, cycles, paths that lead nowhere, versions that contradict each other.
 
 Knows projects as values. Reads nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from buildlib.workspace.model import Dependency, Problem, Project, Workspace
 
@@ -57,13 +58,57 @@ def _wanted(project: Project, extras: Iterable[str]) -> list[Dependency]:
 
 
 def checked(workspace: Workspace) -> Workspace:
-    """Return `workspace` with what is wrong with its graph, on the projects it concerns: cycles, paths to nowhere."""
-    projects = dict(workspace.projects)
+    """Return `workspace` with what only the whole graph tells: which projects are packages, and what is wrong with
+    one: cycles, paths to nowhere, versions that contradict each other."""
+    projects = _packages(workspace)
     by_path = {p.path: p for p in projects.values()}
-    for name, problem in (*_astray(workspace, by_path), *_cycles(workspace)):
+    for name, problem in (*_astray(workspace, by_path), *_cycles(workspace), *_contradictions(workspace)):
         if projects[name].problem is None:
             projects[name] = replace(projects[name], problem=problem)
     return replace(workspace, projects=projects)
+
+
+def _packages(workspace: Workspace) -> dict[str, Project]:
+    """Return the projects; of each without a build system (`package` is None) whether it is a package all the same.
+
+    One that another needs is (uv's rule). A library is, with PEP 518's default backend; unless it is the root, which
+    then only names what the others share, or uv manages the workspace. A service is run from its sources.
+    """
+    undecided = {name for name, project in workspace.projects.items() if project.package is None}
+    needed = {d.name for p in workspace.projects.values() for d in _wanted(p, ("", *p.optional)) if d.name != p.name}
+    projects = dict(workspace.projects)
+    for name in undecided:
+        project = projects[name]
+        default = project.kind == "library" and project.path != "" and not workspace.is_uvs
+        projects[name] = replace(project, package=name in needed or default)
+    return projects
+
+
+def _contradictions(workspace: Workspace) -> Iterable[tuple[str, Problem]]:
+    """Yield the projects that want versions of others here which those do not have.
+
+    Only what is certain: a version that the build works out, or a wish under a marker, is judged with staged wheels.
+    """
+    for project in workspace.projects.values():
+        for wanted in _wanted(project, ("", *project.optional)):
+            other = workspace.projects.get(wanted.name)
+            if other is None or not (other.version and wanted.specifier) or wanted.marker or other is project:
+                continue
+            if not admits(wanted.specifier, other.version):
+                cause = f"it wants {wanted.name}{wanted.specifier}, but {other.pyproject} has version {other.version}"
+                yield project.name, Problem(project.pyproject, cause, "change one of the two")
+
+
+@lru_cache(maxsize=4096)
+def admits(specifier: str, version: str) -> bool:
+    """Return whether a PEP 440 specifier admits a version, prereleases too; True of what is none of the two."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return True
 
 
 def _astray(workspace: Workspace, by_path: Mapping[str, Project]) -> Iterable[tuple[str, Problem]]:

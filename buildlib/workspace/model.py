@@ -44,8 +44,7 @@ class Project:
 
     Attributes:
         name: PEP 503 normalised; path: directory relative to the root; kind: `library` or `service`.
-        package: whether a wheel can be made of it; None where nothing says so (no build system): then it counts as one
-            only if another project here needs it, as uv has it.
+        package: whether a wheel is made of it; None until `graph.checked` decided where nothing says so.
         version: as the metadata says it; empty where only the build knows. dynamic: what `[project]` leaves to the
             backend (PEP 621: `version`, `dependencies`, …).
         backend, backend_path, build_requires: `[build-system]`, with PEP 518's default where it is absent.
@@ -94,12 +93,14 @@ class Workspace:
     Attributes:
         looked: every path that reading depended on besides the projects' own files (configuration, globs' directories).
         problems: what is wrong with directories that are therefore no projects.
+        is_uvs: whether uv manages it (`[tool.uv.workspace]`): then uv's rule says what is a package.
     """
 
     config: RootConfig
     projects: Mapping[str, Project]
     looked: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    is_uvs: bool = False
 
     @property
     def paths(self) -> frozenset[str]:
