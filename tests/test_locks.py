@@ -564,12 +564,19 @@ def test_a_projects_own_lock_comes_before_those_above_it() -> None:
     assert lock_files("services/a") == (
         "services/a/uv.lock",
         "services/a/poetry.lock",
+        "services/a/pylock.a.toml",
+        "services/a/pylock.toml",
         "services/uv.lock",
         "services/poetry.lock",
+        "services/pylock.toml",
         "uv.lock",
         "poetry.lock",
+        "pylock.a.toml",
+        "pylock.toml",
+        "services/a/requirements.txt",
+        "requirements.txt",
     )
-    assert lock_files("") == lock_files(".") == ("uv.lock", "poetry.lock")
+    assert lock_files("") == lock_files(".") == ("uv.lock", "poetry.lock", "pylock.toml", "requirements.txt")
 
 
 def test_the_requirements_file_is_sorted_and_hashed() -> None:
@@ -690,8 +697,11 @@ def test_what_is_no_lock_is_an_error_with_a_cure(name: str, data: bytes, says: s
     [
         ("uv.lock", b"version = 2\n", "its version is 2, this reads version 1"),
         ("uv.lock", b"", "it has no version"),
-        ("poetry.lock", b'[metadata]\nlock-version = "1.1"\n', "its lock-version is '1.1', this reads 2.0 and 2.1"),
-        ("poetry.lock", b'[metadata]\nlock-version = "3.0"\n', "its lock-version is '3.0', this reads 2.0 and 2.1"),
+        (
+            "poetry.lock",
+            b'[metadata]\nlock-version = "3.0"\n',
+            "its lock-version is '3.0', this reads 1.0, 1.1, 2.0 and 2.1",
+        ),
         ("poetry.lock", b"", "metadata.lock-version is missing"),
         ("pdm.lock", b"", "no lock format has this file name"),
     ],

@@ -3,21 +3,26 @@
 Knows which formats there are and where their files are looked for. Does not read files, run tools or ask an index:
 bytes come in. A new format is a new file beside `uv.py` with COMMAND and `parse`, and one entry in `_READERS`.
 A reader is imported when the first lock of its kind is read.
+
+A requirements.txt comes last, after the locks of all directories: not every one is meant as a lock.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Protocol, cast
 
 from buildlib.errors import BuildlibError
-from buildlib.workspace.locks.base import Lock, Member, Pin, Target, command_in, requirement
+from buildlib.workspace.locks.base import DEFAULT_INDEX, Lock, Member, Pin, Target, command_in, requirement
 
-__all__ = ["Lock", "Member", "Pin", "Target", "lock_files", "missing", "parse", "requirements_text"]
+__all__ = ["Lock", "Member", "Pin", "Target", "included", "lock_files", "missing", "parse", "requirements_text"]
 
-_READERS = {"uv.lock": "uv", "poetry.lock": "poetry"}  # file name → module, best first
+_REQUIREMENTS = "requirements.txt"
+_READERS = {"uv.lock": "uv", "poetry.lock": "poetry", "pylock.toml": "pylock", _REQUIREMENTS: "requirements"}
+_NAMED = re.compile(r"pylock\.[^.]+\.toml")  # PEP 751, "File Name"
 
 
 class _Reader(Protocol):
@@ -33,41 +38,79 @@ def _reader(name: str) -> _Reader:
 def lock_files(project: str) -> tuple[str, ...]:
     """Where a project's lock may be, best first: in its own directory, then in each one above, up to the root.
 
-    >>> lock_files("services/a")[:3]
-    ('services/a/uv.lock', 'services/a/poetry.lock', 'services/uv.lock')
+    A `pylock.NAME.toml` is one with the name of the project's directory, in there or at the root, and so is a
+    requirements.txt.
+
+    >>> lock_files("a")[:5]
+    ('a/uv.lock', 'a/poetry.lock', 'a/pylock.a.toml', 'a/pylock.toml', 'uv.lock')
+    >>> lock_files("a")[5:]
+    ('poetry.lock', 'pylock.a.toml', 'pylock.toml', 'a/requirements.txt', 'requirements.txt')
     """
-    directory = posixpath.normpath(project) if project else "."
-    found: list[str] = []
-    while directory != ".":
-        found += [f"{directory}/{file}" for file in _READERS]
-        directory = posixpath.dirname(directory) or "."
-    return (*found, *_READERS)
+    own = posixpath.normpath(project) if project else "."
+    named = f"pylock.{posixpath.basename(own)}.toml" if "." not in posixpath.basename(own) else ""
+    locks = [name for name in _READERS if name != _REQUIREMENTS]
+    ends = [*locks[:-1], *([named] if named else []), locks[-1]]
+    found = [posixpath.join(directory, name) for directory in _between(own) for name in locks]
+    if own == ".":
+        return (*locks, _REQUIREMENTS)
+    return (*(f"{own}/{name}" for name in ends), *found, *ends, f"{own}/{_REQUIREMENTS}", _REQUIREMENTS)
 
 
-def parse(path: str, data: bytes) -> Lock:
+def _between(directory: str) -> Iterator[str]:
+    """The directories above one, without the root."""
+    while directory := posixpath.dirname(directory):
+        yield directory
+
+
+def parse(path: str, data: bytes, read: Callable[[str], bytes | None] | None = None) -> Lock:
     """The lock in `data`; its format is told by the file name of `path`, which is relative to the workspace root.
+
+    Args:
+        read: gives the files that a requirements.txt includes, by their paths relative to the root; None where there is
+            none. (See `included`.)
 
     Raises:
         BuildlibError: for an unknown file name, bad TOML, an unknown version, or values of a wrong shape.
     """
-    name = _READERS.get(posixpath.basename(path))
+    file = posixpath.basename(path)
+    if file == _REQUIREMENTS:
+        from buildlib.workspace.locks import requirements
+
+        return requirements.parse(path, data, read)
+    name = "pylock" if _NAMED.fullmatch(file) else _READERS.get(file)
     if name is None:
         raise BuildlibError(path, "no lock format has this file name", f"use {' or '.join(_READERS)}")
     return _reader(name).parse(path, data)
 
 
+def included(path: str, data: bytes, read: Callable[[str], bytes | None]) -> tuple[str, ...]:
+    """The further files that the lock in `data` is read from: those that a requirements.txt includes."""
+    if posixpath.basename(path) != _REQUIREMENTS:
+        return ()
+    from buildlib.workspace.locks import requirements
+
+    return requirements.included(path, data, read)
+
+
 def requirements_text(pins: Iterable[Pin]) -> str:
     """A requirements file for `pip install --require-hashes`: sorted, LF, "" for no pins.
 
-    Other indexes come first: as --extra-index-url beside the default one, else the first of them as --index-url.
+    Other indexes come first: as --extra-index-url beside the default one, else the first of them as --index-url. Those
+    that a lock names together keep its order.
     A pin that is a file of the workspace is written `./PATH`, as uv does, relative to the workspace root: pip takes no
     relative path after `NAME @`.
     """
     ordered = sorted(pins, key=lambda pin: (pin.name, pin.version, pin.source))
-    indexes = sorted({pin.source for pin in ordered if pin.source and not pin.direct})
-    default = any(not pin.source for pin in ordered)
+    sources = {pin.source for pin in ordered if pin.source and not pin.direct}
+    every = dict.fromkeys(url for source in sorted(sources, key=_many_first) for url in source.split())
+    default = DEFAULT_INDEX in every or any(not pin.source for pin in ordered)
+    indexes = [url for url in every if url != DEFAULT_INDEX]
     lines = [f"--{'extra-' if default or index != indexes[0] else ''}index-url {index}\n" for index in indexes]
     return "".join(lines + [_lines(pin) for pin in ordered])
+
+
+def _many_first(source: str) -> tuple[int, str]:
+    return -source.count(" "), source
 
 
 def _lines(pin: Pin) -> str:

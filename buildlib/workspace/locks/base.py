@@ -77,10 +77,11 @@ class Pin:
 
     Attributes:
         name: normalised (PEP 503).
-        version: as the lock says it.
         hashes: `sha256:…` (or sha384, sha512) of every file that may be installed, sorted, never empty.
-        source: "" for the default index; the URL of another index; `https://…` of a file (then `direct` is true);
-            `file:PATH` of a file in the workspace, PATH relative to its root (also direct).
+        version: as the lock says it; of a direct pin "" where it says none.
+        source: "" for the default index; the URL of another index, or of several with spaces between, in the lock's
+            order; `https://…` of a file (then `direct` is true); `file:PATH` of a file in the workspace, PATH relative
+            to its root (also direct).
         direct: whether `source` is the file itself rather than an index.
     """
 
@@ -101,6 +102,8 @@ class Member:
         requires: PEP 508 strings of its main dependencies, from `[project]` or Poetry's table.
         local: normalised names of all projects of the workspace: never third-party, never pinned.
         pyproject: its parsed pyproject.toml.
+        needs: normalised names of all third-party packages that it and its local closure need on the target; None where
+            nobody worked them out. A format that only lists packages cannot tell by itself.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Member:
     requires: tuple[str, ...]
     local: frozenset[str]
     pyproject: Mapping[str, Any]
+    needs: frozenset[str] | None = None
 
     @property
     def place(self) -> str:
@@ -136,10 +140,22 @@ class Lock(Protocol):
             BuildlibError: when the lock does not cover the member or the target, or cannot pin something with a hash.
         """
 
-    def check(self, member: Member) -> None:
+    @property
+    def is_list(self) -> bool:
+        """Whether it only lists packages: then it is for whole closures, and `check` answers for every project."""
+
+    def requires(self, name: str) -> tuple[str, ...] | None:
+        """The PEP 508 strings that the local project `name` declares, by the lock; those of extras have their marker.
+
+        None where the lock does not say. In place of `[project] dependencies` that are `dynamic`.
+        """
+
+    def check(self, member: Member, target: Target | None = None) -> None:
         """Return when the lock was made from what the member's pyproject says now.
 
-        The member may be any project that the lock knows: a service, or a local library in its closure.
+        The member may be any project that the lock knows: a service, or a local library in its closure; for a list,
+        any project in the closure of the one whose lock it is. A list is judged for the target; without one, as far as
+        can be said for all.
 
         Raises:
             BuildlibError: when the lock is stale, with the command that renews it.
@@ -234,6 +250,12 @@ class Source:
             raise self.fault(wrong)
         return pin
 
+    def same_version(self, member: Member, version: str) -> None:
+        """Raise when the version that a lock has of a local project ("" for none) is not the one of its pyproject."""
+        declared = static_version(member)
+        if declared and version and not _is_same_version(declared, version):
+            raise self.fault(f"it has {member.name} {version}, whose version is {declared}")
+
     def not_from_git(self, name: str) -> BuildlibError:
         return self.fault(
             f"{name} comes from git, which has no hash",
@@ -306,6 +328,42 @@ def requirement(member: Member, text: str) -> Requirement:
     except ValueError as error:  # every exception of packaging is one
         cause = f"the dependency {text!r} is no PEP 508 requirement ({_first_line(error)})"
         raise BuildlibError(member.place, cause, "correct it") from None
+
+
+def said(member: Member) -> bool:
+    """Whether its pyproject says what it depends on; else only the build backend could."""
+    project = member.pyproject.get("project", {})
+    if not isinstance(project, dict) or "dependencies" not in _dynamic(project):
+        return True
+    tool = member.pyproject.get("tool", {})
+    poetry = tool.get("poetry", {}) if isinstance(tool, dict) else {}
+    return isinstance(poetry, dict) and "dependencies" in poetry  # Poetry's way of saying more than `[project]` can
+
+
+def _dynamic(project: Mapping[str, Any]) -> list[Any]:
+    dynamic = project.get("dynamic", [])
+    return dynamic if isinstance(dynamic, list) else []
+
+
+def static_version(member: Member) -> str:
+    """The version in its pyproject; "" where the build works it out."""
+    project, tool = (member.pyproject.get(key, {}) for key in ("project", "tool"))
+    if not isinstance(project, dict) or not isinstance(tool, dict) or "version" in _dynamic(project):
+        return ""
+    poetry = tool.get("poetry", {})
+    if "poetry-dynamic-versioning" in tool or not isinstance(poetry, dict):  # replaces what stands there
+        return ""
+    version = project.get("version", poetry.get("version", ""))
+    return version if isinstance(version, str) else ""
+
+
+def _is_same_version(one: str, other: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
 
 
 def target_pythons(target: Target) -> list[Version]:
@@ -445,13 +503,14 @@ def _wrong_in(pin: Pin) -> str:
     from packaging.version import InvalidVersion, Version
 
     try:
-        Version(pin.version)
+        if pin.version or not pin.direct:
+            Version(pin.version)
     except InvalidVersion:
         return f"the version of {pin.name} is {pin.version!r}"
     for value in pin.hashes:
         if not _HASH.fullmatch(value):
             return f"{pin.name} {pin.version} has a hash that is none: {value!r}"
-    if not pin.source.isprintable() or " " in pin.source:
+    if not pin.source.isprintable() or (pin.direct and " " in pin.source):
         return f"{pin.name} {pin.version} comes from {pin.source!r}, which is no URL"
     return ""
 

@@ -1,10 +1,11 @@
-"""Reader of poetry.lock, lock-versions 2.0 (Poetry 1.3 to 1.8) and 2.1 (Poetry 2).
+"""Reader of poetry.lock, lock-versions 1.0 and 1.1 (Poetry 1.0 to 1.2), 2.0 (1.3 to 1.8) and 2.1 (Poetry 2).
 
 Knows how Poetry writes a resolution, its constraint language, and how it hashes the pyproject a lock was made from.
 Does not know Poetry itself, the file system or other formats.
 
 2.1 says of each package for which groups of the *lock's own* project it is, and under which markers: a filter answers.
-2.0 does not, and neither says it of any other project (one below a lock at the root): there the graph is walked.
+The older ones do not (the `category` of 1.x is no answer: markers are on the edges only), and none says it of any other
+project (one below a lock at the root): there the graph is walked.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from buildlib.workspace.locks.base import (
     mentions_extra,
     read_toml,
     requirement,
+    said,
     same_marker,
     sole_versions,
     target_pythons,
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 FILE = "poetry.lock"
 COMMAND = "poetry lock"
-_VERSIONS = ("2.0", "2.1")
+_VERSIONS = ("1.0", "1.1", "2.0", "2.1")
+_WITH_GROUPS = "2.1"
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")  # those that poetry export prints, and pip accepts
 
 
@@ -84,6 +87,7 @@ class PoetryLock:
     pythons: str
     content_hash: str
     kind: str = field(default=FILE, init=False)
+    is_list: bool = field(default=False, init=False)
 
     @property
     def path(self) -> str:
@@ -97,18 +101,45 @@ class PoetryLock:
         """See `Lock.slice`."""
         pythons = (python for python in target_pythons(target) if self._allows(self.pythons, python))
         self.source.covers(pythons, target, self.pythons)
-        if self._is_of(member) and self.version != "2.0":
+        if self._is_of(member) and self.version == _WITH_GROUPS:
             chosen = self._filtered(target)
         else:
             chosen = _Walk(self, member, target).packages()
         return sole_versions(self.source, filter(None, (self._pin(package, member) for package in chosen)))
 
-    def check(self, member: Member) -> None:
+    def check(self, member: Member, target: Target | None = None) -> None:
         """See `Lock.check`: Poetry's content-hash for the lock's own project, else what the lock holds of it."""
+        del target
         if not self._is_of(member):
             self._check_other(member)
         elif self.content_hash not in content_hashes(member.pyproject, self.version):
             raise self.source.fault(f"it is older than {member.place} (the content-hash differs)")
+
+    def requires(self, name: str) -> tuple[str, ...] | None:
+        """See `Lock.requires`: what the lock holds of a path package."""
+        for package in self.packages.get(name, ()):
+            if package.is_local:
+                return tuple(text for edge in package.edges for text in self._declared(package, edge))
+        return None
+
+    def _declared(self, package: _Package, edge: _Edge) -> Iterator[str]:
+        """An edge as PEP 508 strings: one, or one for each extra that it is optional for."""
+        if not edge.optional or mentions_extra(edge.marker):
+            yield self._pep508(edge, edge.marker)
+            return
+        for extra, names in package.extras.items():
+            if edge.name in names:
+                condition = f"extra == '{extra}'"
+                yield self._pep508(edge, f"({edge.marker}) and {condition}" if edge.marker else condition)
+
+    def _pep508(self, edge: _Edge, marker: str) -> str:
+        try:
+            allowed = specifiers(edge.constraint)
+        except ValueError:
+            raise self.source.fault(f"{edge.constraint!r} is no version constraint") from None
+        extras = f"[{','.join(edge.extras)}]" if edge.extras else ""
+        specifier = allowed[0] if len(allowed) == 1 else ""  # alternatives are no PEP 440
+        return f"{edge.name}{extras}{specifier}" + (f"; {marker}" if marker else "")
 
     def _is_of(self, member: Member) -> bool:
         return inside(self.source.directory, ".") == inside(member.path, ".")
@@ -129,6 +160,10 @@ class PoetryLock:
             if not any(each.meets(needed) for each in locked):
                 raise self._stale(member, f"{needed} is not in it")
         for package in self.packages.get(member.name, ()):
+            if package.is_local:
+                self.source.same_version(member, package.version)
+            if not said(member):
+                continue
             edges: dict[str, list[str]] = {}
             for edge in package.edges:
                 if not edge.optional and not mentions_extra(edge.marker):
@@ -258,13 +293,15 @@ def parse(path: str, data: bytes) -> PoetryLock:
     source = Source(path, COMMAND)
     document = read_toml(source, data)
     metadata = source.table(document.get("metadata", {}), "metadata")
-    version = source.text(metadata.get("lock-version"), "metadata.lock-version")
+    # Poetry 1.0 did not write it yet, but already had `files`.
+    version = source.text(metadata.get("lock-version", "1.0" if "files" in metadata else None), "metadata.lock-version")
     if version not in _VERSIONS:
-        cause = f"its lock-version is {version!r}, this reads {' and '.join(_VERSIONS)}"
+        cause = f"its lock-version is {version!r}, this reads {', '.join(_VERSIONS[:-1])} and {_VERSIONS[-1]}"
         raise source.fault(cause, f"run `{source.relock}` with Poetry 2")
+    files = _files(source, metadata)
     packages: dict[str, list[_Package]] = {}
     for table in source.tables(document.get("package", []), "package"):
-        package = _package(source, table, version)
+        package = _package(source, table, version, files)
         packages.setdefault(package.name, []).append(package)
     return PoetryLock(
         source,
@@ -275,10 +312,16 @@ def parse(path: str, data: bytes) -> PoetryLock:
     )
 
 
-def _package(source: Source, table: dict[str, Any], version: str) -> _Package:
+def _files(source: Source, metadata: dict[str, Any]) -> dict[str, object]:
+    """The files by package of lock-version 1.x; of one locked twice those of both, as `poetry export` has it."""
+    files = source.table(metadata.get("files", {}), "metadata.files")
+    return {source.name(name, "a name in metadata.files"): entries for name, entries in files.items()}
+
+
+def _package(source: Source, table: dict[str, Any], version: str, older: Mapping[str, object]) -> _Package:
     name = source.name(table.get("name"), "the name of a package")
-    in_main, marker = _main(source, table, name) if version != "2.0" else (False, "")
-    files = source.tables(table.get("files", []), f"files of {name}")
+    in_main, marker = _main(source, table, name) if version == _WITH_GROUPS else (False, "")
+    files = source.tables(table.get("files", older.get(name, [])), f"files of {name}")
     hashes = {source.text(file.get("hash"), f"a hash of {name}") for file in files}
     extras = source.table(table.get("extras", {}), f"extras of {name}")
     origin = source.table(table.get("source", {}), f"source of {name}")
@@ -318,10 +361,23 @@ def _edges(source: Source, table: dict[str, Any], name: str) -> Iterator[_Edge]:
             yield _Edge(
                 source.name(key, what),
                 source.text(entry.get("version", "*"), what),
-                _marker(source, entry.get("markers", ""), what),
+                _edge_marker(source, entry, what),
                 tuple(source.name(extra, what) for extra in source.array(entry.get("extras", []), what)),
                 entry.get("optional") is True,
             )
+
+
+def _edge_marker(source: Source, entry: dict[str, Any], what: str) -> str:
+    """The marker of an edge; Poetry 1.0 wrote `python` and `platform` apart, as a pyproject has them."""
+    markers = [_marker(source, entry.get("markers", ""), what)]
+    try:
+        markers.append(python_marker(source.text(entry.get("python", ""), what)))
+    except ValueError:
+        raise source.fault(f"{what} have the Python {entry['python']!r}, which is no version constraint") from None
+    if platform := source.text(entry.get("platform", ""), what):
+        markers.append(f"sys_platform == '{platform}'")
+    found = [marker for marker in markers if marker]
+    return found[0] if len(found) == 1 else " and ".join(f"({marker})" for marker in found)
 
 
 def _names(source: Source, value: object, name: str) -> frozenset[str]:
@@ -359,6 +415,39 @@ def specifiers(constraint: str) -> tuple[str, ...]:
     alternatives = re.split(r"\s*\|\|?\s*", joined.strip())
     clauses = ([_clause(part) for part in re.split(r"[,\s]+", each) if part] for each in alternatives)
     return tuple(",".join(filter(None, each)) for each in clauses)
+
+
+def python_marker(constraint: str) -> str:
+    """The marker of a constraint on Python in Poetry's language; "" where it allows every Python.
+
+    Raises:
+        ValueError: when the constraint cannot be read.
+    """
+    alternatives = specifiers(constraint)
+    if "" in alternatives:
+        return ""
+    return " or ".join(" and ".join(map(_python_clause, each.split(","))) for each in alternatives)
+
+
+def _python_clause(clause: str) -> str:
+    operator, version = re.fullmatch(r"([<>=!~]+)(.*)", clause).groups()  # type: ignore[union-attr]
+    return f"python_full_version {operator} '{version}'"
+
+
+def alternatives(member: Member) -> dict[str, str]:
+    """The constraints of a member's dependencies, by name, that are alternatives: no requirement of PEP 508 says them.
+
+    What cannot be read is left out: whoever reads the member's metadata says so.
+    """
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    poetry = _table(_table(member.pyproject, "tool"), "poetry")
+    for name, value in _table(poetry, "dependencies").items():
+        constraint = value.get("version") if isinstance(value, dict) else value
+        if isinstance(constraint, str) and "|" in constraint:
+            found[canonicalize_name(name)] = constraint
+    return found
 
 
 def _clause(part: str) -> str:

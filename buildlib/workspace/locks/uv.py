@@ -6,7 +6,7 @@ Does not know uv itself, the file system or other formats. Revisions of version 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,13 @@ from buildlib.workspace.locks.base import (
     mentions_extra,
     read_toml,
     requirement,
+    said,
     same_pythons,
     sole_versions,
     target_pythons,
     wish,
 )
+from buildlib.workspace.locks.poetry import alternatives
 
 FILE = "uv.lock"
 COMMAND = "uv lock"
@@ -71,6 +73,7 @@ class UvLock:
     members: frozenset[str]  # of the uv workspace; empty for a single project
     conflicts: frozenset[tuple[str, str]]  # (package, extra), extra "" for the package itself
     kind: str = field(default=FILE, init=False)
+    is_list: bool = field(default=False, init=False)
 
     @property
     def path(self) -> str:
@@ -106,8 +109,9 @@ class UvLock:
                     waiting += [(found, each) for each in ("", *edge.extras)]
         return sole_versions(self.source, filter(None, (self._pin(package, member) for package in reached.values())))
 
-    def check(self, member: Member) -> None:
+    def check(self, member: Member, target: Target | None = None) -> None:
         """See `Lock.check`: requirements, optional ones, groups and requires-python against what the lock stored."""
+        del target
         package = self._of_member(member)
         is_member = package.name in self.members or package.origin[1] == "."
         for what, declared, locked in _compared(self.source, member, package, is_member):
@@ -117,6 +121,16 @@ class UvLock:
         python = _project(member).get("requires-python", "")
         if is_member and len(self.members) <= 1 and isinstance(python, str) and not self._same_python(member, python):
             raise self._stale(member, f"it is locked for Python {self.requires_python or 'any'}")
+        self.source.same_version(member, package.version)
+
+    def requires(self, name: str) -> tuple[str, ...] | None:
+        """See `Lock.requires`: the `requires-dist` of a local project."""
+        for package in self.packages.get(name, ()):
+            if package.is_local and ("requires-dist" in package.metadata or not any(package.edges.values())):
+                what = f"requires-dist of {name}"
+                entries = self.source.tables(package.metadata.get("requires-dist", []), what)
+                return tuple(_pep508(self.source, entry, what) for entry in entries)
+        return None
 
     def _stale(self, member: Member, how: str) -> BuildlibError:
         return self.source.fault(f"it is older than {member.place}: {how}")
@@ -301,13 +315,14 @@ def _compared(source: Source, member: Member, package: _Package, is_member: bool
     """Pairs (label, declared, locked) that must mean the same."""
     dist = source.tables(package.metadata.get("requires-dist", []), f"requires-dist of {package.name}")
     direct = {source.name(entry.get("name"), "requires-dist") for entry in dist if _is_direct(entry)}
+    direct |= (vague := alternatives(member).keys())
     optional = _optional(member)
     declared: Wanted = {}
     for text in (*member.requires, *(optional or ())):
         _declare(declared, member, text, direct)
-    locked = _locked(source, dist, with_extras=optional is not None, what=f"requires-dist of {package.name}")
-    known = member.requires or "dependencies" not in _dynamic(member)  # else only the build backend could say them
-    compared = [("", declared, locked)] if known else []
+    what = f"requires-dist of {package.name}"
+    locked = _locked(source, dist, with_extras=optional is not None, what=what, vague=vague)
+    compared = [("", declared, locked)] if said(member) else []
     groups = _groups(member)
     if is_member and groups is not None:
         dev = source.table(package.metadata.get("requires-dev", {}), f"requires-dev of {package.name}")
@@ -336,6 +351,19 @@ def _is_direct(entry: Mapping[str, Any]) -> bool:
     return any(kind in entry for kind in (*_LOCAL, "path", "url", "git"))
 
 
+def _pep508(source: Source, entry: dict[str, Any], what: str) -> str:
+    """An entry of requires-dist as PEP 508 has it; a project or file of the workspace by its name alone."""
+    extras = ",".join(source.texts(entry.get("extras", []), what))
+    text = source.name(entry.get("name"), what) + (f"[{extras}]" if extras else "")
+    if "url" in entry or "git" in entry:
+        kind = "url" if "url" in entry else "git"
+        text += f" @ {'git+' if kind == 'git' else ''}{source.text(entry[kind], what)} "  # PEP 508 wants the space
+    elif not _is_direct(entry):
+        text += _specifier(source, entry.get("specifier", ""), what)
+    marker = source.text(entry.get("marker", ""), what)
+    return f"{text}; {marker}" if marker else text.strip()
+
+
 def _declare(wanted: Wanted, member: Member, text: str, direct: set[str]) -> None:
     from packaging.utils import canonicalize_name
 
@@ -344,15 +372,18 @@ def _declare(wanted: Wanted, member: Member, text: str, direct: set[str]) -> Non
     wish(wanted, needed.name, needed.extras, specifier, str(needed.marker) if needed.marker else "")
 
 
-def _locked(source: Source, entries: list[dict[str, Any]], *, with_extras: bool, what: str) -> Wanted:
+def _locked(
+    source: Source, entries: list[dict[str, Any]], *, with_extras: bool, what: str, vague: Collection[str] = ()
+) -> Wanted:
+    """What the lock stored, of `vague` names without their specifiers."""
     locked: Wanted = {}
     for entry in entries:
         marker = source.text(entry.get("marker", ""), what)
         source.holds(marker, Target("3.12", "linux/amd64"))  # says so when the marker cannot be read
         if with_extras or not mentions_extra(marker):
             specifier = _specifier(source, entry.get("specifier", ""), what)
-            extras = source.texts(entry.get("extras", []), what)
-            wish(locked, source.name(entry.get("name"), what), extras, "" if _is_direct(entry) else specifier, marker)
+            extras, name = source.texts(entry.get("extras", []), what), source.name(entry.get("name"), what)
+            wish(locked, name, extras, "" if _is_direct(entry) or name in vague else specifier, marker)
     return locked
 
 
