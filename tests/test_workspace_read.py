@@ -162,8 +162,8 @@ def test_a_linked_directory_is_read_at_its_real_place_and_once(tree: Tree) -> No
 def test_an_unchanged_project_is_not_parsed_again(tree: Tree) -> None:
     tree.project("libs/a")
     memo: Memo = {}
-    first = tree.read(memo).projects["a"]
-    assert tree.read(memo).projects["a"] is first
+    first, second = (read_workspace(WorkingTree(str(tree.root)), memo).projects["a"] for _ in range(2))
+    assert second is first
     tree.write("pyproject.toml", '[tool.buildlib.image]\npython = "3.13"\n')
     assert tree.read(memo).projects["a"].config.image.python == "3.13"
 
@@ -176,10 +176,11 @@ def test_an_unchanged_project_is_not_parsed_again(tree: Tree) -> None:
     [
         (b"\xff\n", "libs/bad/pyproject.toml:1: not UTF-8"),
         (b"[project]\nname = 'bad'\nx = \n", "libs/bad/pyproject.toml:3: not valid TOML"),
-        (b"[tool.ruff]\n", "libs/bad/pyproject.toml: no [project] table"),
+        (b"[tool.ruff]\n", "libs/bad/pyproject.toml: no [project] table; add one with name and version"),
     ],
 )
-def test_a_broken_project_does_not_hide_the_others(tree: Tree, data: bytes, said: str) -> None:
+def test_a_broken_project_that_a_glob_names_does_not_hide_the_others(tree: Tree, data: bytes, said: str) -> None:
+    tree.write("pyproject.toml", '[tool.buildlib]\nlibs = ["libs/*"]\n')
     tree.project("libs/good")
     tree.write("libs/bad/pyproject.toml", data)
     workspace = tree.read()

@@ -4,9 +4,11 @@ An unknown key is an error that names the nearest known one. Knows keys, types a
 projects.
 """
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from buildlib.errors import BuildlibError
 
@@ -43,19 +45,32 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class RootConfig:
-    """`[tool.buildlib]` of the root: globs of project directories, and what images share."""
+    """`[tool.buildlib]` of the root: globs of project directories, and what all projects share.
 
-    libs: tuple[str, ...] = ("libs/*",)
-    services: tuple[str, ...] = ("services/*",)
+    Attributes:
+        libs, services: globs; None where they are not configured (where one is, the other has its default).
+        lock: what is done where a service needs third-party packages and has no lock: `auto` makes one with uv.
+        image: settings of all images.
+    """
+
+    libs: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    lock: str = ""
     image: ImageConfig = ImageConfig()
+
+
+LIBS, SERVICES = ("libs/*",), ("services/*",)
+"""The default globs, where only the other kind's are configured."""
 
 
 @dataclass(frozen=True)
 class ProjectConfig:
-    """`[tool.buildlib]` of a project: further inputs (globs from its folder), the test command, and its image."""
+    """`[tool.buildlib]` of a project: further inputs (globs from its folder), the test command; lock and image as the
+    root's, key by key."""
 
     inputs: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    lock: str = ""
     image: ImageConfig = ImageConfig()
 
 
@@ -63,12 +78,17 @@ def read_root(table: Mapping[str, Any], place: str) -> RootConfig:
     """Check the root's `[tool.buildlib]`. Raises `BuildlibError`, naming the key."""
     values = _checked(RootConfig, table, place, "tool.buildlib")
     image = _image(ImageConfig(), values.pop("image", {}), place)
+    for key in ("libs", "services"):
+        for pattern in values.get(key, ()):
+            if posixpath.normpath(pattern).startswith(("/", "..")) or not pattern:
+                cause = f"tool.buildlib.{key} names {pattern!r}, which is no place in the workspace"
+                raise BuildlibError(place, cause, "write globs of directories below the root")
     return RootConfig(image=image, **values)
 
 
 def read_project(table: Mapping[str, Any], place: str, root: RootConfig) -> ProjectConfig:
     """Check a project's `[tool.buildlib]`, on top of the root's image settings. Raises `BuildlibError` with the key."""
-    values = _checked(ProjectConfig, table, place, "tool.buildlib")
+    values = {"lock": root.lock, **_checked(ProjectConfig, table, place, "tool.buildlib")}
     return ProjectConfig(image=_image(root.image, values.pop("image", {}), place), **values)
 
 
@@ -83,11 +103,15 @@ def _checked(kind: type, table: Mapping[str, Any], place: str, where: str) -> di
     for key in table:
         if key not in known:
             raise unknown_key(place, f"{where}.{key}", key, list(known))
-    return {key: _typed(known[key].type, value, place, f"{where}.{key}") for key, value in table.items()}
+    values = {key: _typed(known[key].type, value, place, f"{where}.{key}") for key, value in table.items()}
+    if values.get("lock", "") not in ("", "auto"):
+        raise BuildlibError(place, f"{where}.lock is {values['lock']!r}", 'write lock = "auto", or leave it out')
+    return values
 
 
 def _typed(kind: Any, value: Any, place: str, where: str) -> Any:
     """Return `value` as its field has it: a tuple, a table or a string; a table of our own is checked by its reader."""
+    kind = get_args(kind)[0] if isinstance(kind, UnionType) else kind  # or None: not configured
     wanted = get_origin(kind) or kind
     if wanted is tuple:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):

@@ -1,17 +1,19 @@
 """A tree read into a `Workspace`: configuration, discovery, metadata.
 
-One bad project does not hide the others: what is wrong with it is kept as a `Problem`. Knows where projects are looked
-for. Does not know how anything is built.
+One bad project does not hide the others: what is wrong with it is kept as a `Problem`. Knows what a directory with a
+`pyproject.toml` in it is. Does not know how anything is built.
 """
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from buildlib.errors import BuildlibError
-from buildlib.workspace.config import RootConfig, read_root
+from buildlib.workspace.config import RootConfig
+from buildlib.workspace.discover import OF_SERVICES, Rules, is_hidden, places, read_rules
 from buildlib.workspace.metadata import likely_name, parse_toml, read_metadata
 from buildlib.workspace.model import Problem, Project, Workspace
 from buildlib.workspace.tree import Tree, parents
@@ -30,72 +32,51 @@ def read_workspace(tree: Tree, memo: Memo | None = None) -> Workspace:
     Raises:
         BuildlibError: the root's own configuration is wrong.
     """
-    config, stamp = _read_config(tree)
+    rules = root_rules(tree)
     memo = {} if memo is None else memo
-    reader = _Reader(tree, config, stamp, dict(memo))
-    looked = {"pyproject.toml", ".python-version", "buildlib.lock", "dodo.py"}
-    for kind, globs in (("service", config.services), ("library", config.libs)):
-        for pattern in map(posixpath.normpath, globs):
-            for directory in _looked_at(tree, pattern):  # a link and what it leads to may both change
-                looked |= {directory, reader.real(directory) or "."}
-            for directory in tree.directories(pattern):
-                reader.add("" if directory == "." else directory, kind)
-    reader.follow_paths()
+    reader = _Reader(tree, rules.config, dict(memo))
+    reader.looked |= {"pyproject.toml", ".python-version", "buildlib.lock", "dodo.py"}
+    for place in places(tree, rules, reader.real, reader.looked):
+        reader.add(place.directory, place.kind, place.named)
+    reader.follow_paths([*reader.found.values(), *(reader.searched_root() if rules.searched else ())])
     memo.clear()
     memo.update(reader.used)
-    looked |= reader.empty
-    return Workspace(config, _unique(reader.found.values()), tuple(sorted(looked)), tuple(reader.problems))
+    looked, skipped = tuple(sorted(reader.looked)), tuple(reader.skipped)
+    return Workspace(rules.config, _unique(reader.found.values()), looked, skipped, rules.members is not None)
 
 
-def _read_config(tree: Tree) -> tuple[RootConfig, str]:
-    entry = tree.entry("pyproject.toml")
-    if entry is None:
-        return RootConfig(), ""
-    table: Any = parse_toml("pyproject.toml", tree.read("pyproject.toml"))
-    for key in ("tool", "buildlib"):
-        table = table.get(key, {})
-        if not isinstance(table, Mapping):
-            raise BuildlibError("pyproject.toml", f"{key} is not a table", "write it as [tool.buildlib]")
-    # A root that is itself a project may keep a project's keys in the same table.
-    config = read_root({k: v for k, v in table.items() if k not in ("inputs", "test")}, "pyproject.toml")
-    for key, globs in (("libs", config.libs), ("services", config.services)):
-        for pattern in globs:
-            if posixpath.normpath(pattern).startswith(("/", "..")) or not pattern:
-                cause = f"tool.buildlib.{key} names {pattern!r}, which is no place in the workspace"
-                raise BuildlibError("pyproject.toml", cause, "write globs of directories below the root")
-    return config, repr(config)
-
-
-def _looked_at(tree: Tree, pattern: str) -> set[str]:
-    """Return the directories in which a new match of `pattern` would appear: at any depth where it has a wildcard."""
-    found = set()
-    while pattern:
-        pattern = posixpath.dirname(pattern)
-        found |= set(tree.directories(pattern)) if any(c in pattern for c in "*?[") else {pattern or "."}
-    return found
+def root_rules(tree: Tree) -> Rules:
+    """Return what the root says of where projects are. Raises `BuildlibError`: that is wrong."""
+    if tree.entry("pyproject.toml") is None:
+        return Rules(RootConfig())
+    return read_rules(parse_toml("pyproject.toml", tree.read("pyproject.toml")), "pyproject.toml")
 
 
 class _Reader:
-    """Collects projects by directory; a directory is read once, in the first kind that claims it."""
+    """Collects projects by directory; a directory is read once, in the first kind that claims it.
 
-    def __init__(self, tree: Tree, config: RootConfig, stamp: str, memo: Memo) -> None:
-        self.tree, self.config, self.stamp, self.memo = tree, config, stamp, memo
+    Attributes:
+        found: projects by directory. used: the same, as `Memo` has them.
+        looked: paths on which depends what is found. skipped: what looks like a project and is none.
+    """
+
+    def __init__(self, tree: Tree, config: RootConfig, memo: Memo) -> None:
+        self.tree, self.config, self.stamp, self.memo = tree, config, repr(config), memo
         self.found: dict[str, Project] = {}
         self.used: Memo = {}
-        self.empty: set[str] = set()
-        self.problems: list[Problem] = []
+        self.looked: set[str] = set()
+        self.skipped: list[Problem] = []
+        self._seen: set[str] = set()
 
-    def add(self, directory: str, kind: str) -> None:
-        """Read the project in `directory`, if there is one."""
-        directory = self.real(directory)
-        if directory in self.found or directory.startswith(("..", "/")) or any(map(_is_hidden, directory.split("/"))):
+    def add(self, directory: str, kind: str = "", named: bool = True) -> None:
+        """Read the project in `directory`, if there is one (see `Place`)."""
+        place = self.real(directory)
+        if place in self._seen or place.startswith(("..", "/")) or any(map(is_hidden, place.split("/"))):
             return
-        path = f"{directory}/pyproject.toml" if directory else "pyproject.toml"
-        try:
-            self._add(directory, kind, path)
-        except BuildlibError as error:  # it is there, and cannot be opened
-            broken = Project(name=likely_name(directory, b""), path=directory, kind=kind, problem=Problem.of(error))
-            self.found[directory] = broken
+        self._seen.add(place)
+        project = self._project(place, kind or self._kind(directory, place), named)
+        if project is not None:
+            self.found[place] = project
 
     def real(self, directory: str) -> str:
         """Return where `directory` is, links followed: git lists files there, and a project has one place."""
@@ -107,35 +88,95 @@ class _Reader:
                 return self.real("" if real == "." else real)
         return directory
 
-    def _add(self, directory: str, kind: str, path: str) -> None:
-        entry = self.tree.entry(path)
-        if entry is None:
-            self.empty.add(directory or ".")
-            return
-        # Of a link the entry knows only where it points.
-        digest = entry.sha256 or hashlib.sha256(self.tree.read(path)).hexdigest()
-        key = (directory, kind, digest, self.stamp)
-        self.found[directory] = self.used[key] = self.memo.get(key) or self._read(directory, kind, path)
+    def _kind(self, directory: str, place: str) -> str:
+        """Return the kind of what no services glob names: where there are such globs, it is a library."""
+        if self.config.services is not None:
+            return "library"
+        if directory.partition("/")[0] in OF_SERVICES:
+            return "service"
+        dockerfile = posixpath.join(place, "Dockerfile")
+        self.looked.add(dockerfile)
+        return "library" if self.tree.entry(dockerfile) is None else "service"
 
-    def _read(self, directory: str, kind: str, path: str) -> Project:
-        data = self.tree.read(path)
+    def _project(self, place: str, kind: str, named: bool) -> Project | None:
+        """Return the project in `place`, with what is wrong with it; None where there is none."""
+        path = posixpath.join(place, "pyproject.toml")
+        data: bytes | None = None
         try:
-            return read_metadata(directory, data, kind, self.config)
+            entry = self.tree.entry(path)
+            if entry is None:
+                self.looked.add(place or ".")
+                return None
+            # Of a link the entry knows only where it points.
+            key = (place, kind, entry.sha256 or hashlib.sha256(self.tree.read(path)).hexdigest(), self.stamp)
+            if key not in self.memo:
+                data = self.tree.read(path)
+                self.memo[key] = read_metadata(place, data, kind, self.config)
+            self.used[key] = self.memo[key]
         except BuildlibError as error:
-            return Project(name=likely_name(directory, data), path=directory, kind=kind, problem=Problem.of(error))
+            self.looked.add(path)
+            if data is not None and (template := _template(data)):
+                self.skipped.append(Problem(path, f"a template ({template})", "skipped"))
+                return None
+            if data is not None and not named and _is_no_project(data):
+                return None
+            return Project(name=likely_name(place, data or b""), path=place, kind=kind, problem=Problem.of(error))
+        return self.memo[key]
 
-    def follow_paths(self) -> None:
-        """Add the projects that only a path dependency reaches, as libraries."""
-        todo = list(self.found.values())
+    def searched_root(self) -> Iterable[Project]:
+        """Yield the root, if it is a project: what its path dependencies reach counts, those of its groups too.
+
+        It is one of the workspace only if it needs what is here: many a root only names tools for the others.
+        """
+        root = self._project("", "library", named=False)
+        if root is None or root.problem is not None:
+            return
+        yield root
+        if any(d.name in root.declared_paths or d.name in root.members for d in root.dependencies):
+            self.add("")
+
+    def follow_paths(self, todo: list[Project]) -> None:
+        """Add the projects that only a path dependency of `todo` reaches, and so on."""
         for project in todo:
             for directory in project.declared_paths.values():
-                if directory not in self.found and self.tree.is_directory(directory or "."):
-                    self.add(directory, "library")
-                    todo += [self.found[directory]] if directory in self.found else []
+                if self.real(directory) not in self._seen and self.tree.is_directory(directory or "."):
+                    self.add(directory)
+                    todo += [self.found[place]] if (place := self.real(directory)) in self.found else []
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__pycache__", "node_modules")
+def _template(data: bytes) -> str:
+    """Return why a `pyproject.toml` that is wrong is only the template of one; empty if it is none."""
+    raw = _parsed(data)
+    if raw is None:
+        return "it holds {{ … }} or {% … %}" if re.search(rb"\{\{|\{%", data) else ""
+    tables = [raw.get("project"), _tool(raw, "poetry")]
+    names = [table["name"] for table in tables if isinstance(table, Mapping) and isinstance(table.get("name"), str)]
+    return next((f"its name is {name!r}" for name in names if _PLACEHOLDER.search(name)), "")
+
+
+_PLACEHOLDER = re.compile(r"[{}<>$%@]|^_.*_$")
+
+
+def _is_no_project(data: bytes) -> bool:
+    """Return whether a `pyproject.toml` has only tables of tools in it: Poetry's without a name is one of those."""
+    raw = _parsed(data)
+    if raw is None:
+        return False
+    poetry = _tool(raw, "poetry")
+    named = isinstance(poetry, Mapping) and ("name" in poetry or "package-mode" in poetry)
+    return "project" not in raw and "build-system" not in raw and not named
+
+
+def _tool(raw: Mapping[str, Any], name: str) -> Any:
+    tool = raw.get("tool", {})
+    return tool.get(name) if isinstance(tool, Mapping) else None
+
+
+def _parsed(data: bytes) -> Mapping[str, Any] | None:
+    try:
+        return parse_toml("pyproject.toml", data)
+    except BuildlibError:
+        return None
 
 
 def _unique(projects: Iterable[Project]) -> dict[str, Project]:
