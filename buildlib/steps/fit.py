@@ -26,8 +26,12 @@ def check(wheels: Mapping[str, tuple[str, bytes]], projects: Mapping[str, Projec
     Raises:
         BuildlibError: one is for another platform; one wants a project that is not among them, or another version.
     """
+    from buildlib.steps.tags import fits
+
     versions = {name: _version(file) for name, (file, _) in wheels.items()}
-    for name, (_, data) in wheels.items():
+    for name, (file, data) in wheels.items():
+        if not fits(file, target.python, target.platform):
+            raise _unfit(projects[name], file, target)
         for needed, specifier in _local_needs(data, projects.keys(), target):
             if needed in versions and not admits(specifier, versions[needed]):
                 cause = (
@@ -36,6 +40,12 @@ def check(wheels: Mapping[str, tuple[str, bytes]], projects: Mapping[str, Projec
                 raise BuildlibError(projects[name].pyproject, cause, "change one of the two")
             if needed not in versions and projects[needed].package:
                 raise _unstaged(projects[name], needed)
+
+
+def _unfit(project: Project, file: str, target: Target) -> BuildlibError:
+    cause = f"its wheel {file} does not run on Python {target.python} on {target.platform}"
+    cure = "let [tool.buildlib.image] python and platforms name what it is built on, or build it there"
+    return BuildlibError(project.pyproject, cause, cure)
 
 
 def _unstaged(project: Project, needed: str) -> BuildlibError:

@@ -76,6 +76,11 @@ class Slices:
             raise BuildlibError(key, f"{python!r} is no Python version", 'write "3.12" or "3.12.4"')
         return Target(python, image.platforms[0] if image.platforms else "linux/amd64")
 
+    def declared(self, project: Project) -> tuple[str, ...] | None:
+        """Return what the lock of `project` says that it requires (PEP 508); None where no lock says it."""
+        lock = self._lock(project)
+        return None if lock is None else lock.requires(project.name)
+
     # -- what it depends on
 
     def _key(self, project: Project, target: Target) -> str:
@@ -108,7 +113,7 @@ class Slices:
             target = self.target(project) if project.kind == "service" else None
         except BuildlibError:  # said by the step whose work it is
             return None
-        return None if target is None else lambda marker: _true(marker, target)
+        return None if target is None else lambda marker, extra: _true(marker, extra, target)
 
     # -- working it out
 
@@ -191,9 +196,9 @@ def _allows(requires_python: str, python: str) -> bool:
     return any(allowed.contains(patch, prereleases=True) for allowed in alternatives for patch in patches)
 
 
-def _true(marker: str, target: Target) -> bool:
+def _true(marker: str, extra: str, target: Target) -> bool:
     try:
-        return marker_holds(marker, target)
+        return marker_holds(marker, target, extra)
     except ValueError:  # what cannot be evaluated is said where it is declared
         return True
 

@@ -28,8 +28,8 @@ def remember(session: "Session", default: tuple[str, ...]) -> None:
             _keep_only_present(session)
             index.save_memory({"tree": session.tree.memory}, index.TREE, PACKAGE)
         if not session.proof:
-            known = {"workspace": session.workspace, "projects": session._projects, "slices": _slices(session)}
-            index.save_memory({**known, "common": quick.common}, index.WORKSPACE, PACKAGE)
+            known = {**session.kept, "slices": _slices(session), "common": quick.common}
+            index.save_memory(known, index.WORKSPACE, PACKAGE)
         index.save_quick(quick)
     except OSError:
         index.drop_quick()

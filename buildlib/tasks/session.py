@@ -18,6 +18,7 @@ from buildlib.fingerprint.working import Memory, WorkingTree
 from buildlib.plan import CLEAN, MAY, WILL, Decision, Output, Record, Step, changed, decide, outputs_digest
 from buildlib.steps import verb
 from buildlib.steps.code import digests
+from buildlib.steps.dynamic import from_backends, from_locks
 from buildlib.steps.publish import remove
 from buildlib.steps.slices import Slices
 from buildlib.steps.tools import Tools
@@ -33,9 +34,11 @@ from buildlib.workspace.model import Problem, Workspace
 from buildlib.workspace.read import read_workspace
 
 if TYPE_CHECKING:
+    from buildlib.execute.local import LocalExecutor
     from buildlib.image.engine import EngineState
     from buildlib.steps.run import Ran
     from buildlib.tasks.quick import Proof
+    from buildlib.toolchain.environment import Environments
 
 TMP = ".buildlib/tmp"
 IGNORE = ".buildlib/.gitignore"
@@ -91,19 +94,31 @@ class Session:
         memory = None if few else index.load_memory(index.TREE, PACKAGE).get("tree")
         self.whole = not few
         self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
-        self._projects = kept.get("projects", {})
-        self.workspace: Workspace = (
-            kept["workspace"] if self.proof else checked(read_workspace(self.tree, self._projects))
-        )
-        slices = Slices(self.tree, self.workspace, dict(kept.get("slices", {})))
-        tools = Tools(self.tree, self.workspace.projects, os.environ, self._cache, self.acts)
-        self.facts = Facts(self.workspace, self.tree, tools, slices, self.engine, digests())
+        self.kept = {"projects": {}, "slices": {}, "said": {}, "asked": (), **kept}
+        if not self.proof:
+            self._read_projects()
+        self.workspace: Workspace = self.kept["workspace"]
+        self.facts = self._facts(self.workspace)
         self.records = Records(self.database)
         if self.whole:
             len(self.records)  # one query for all costs less than one each
         self._read = True
         for problem in self.workspace.problems:
             said.err(str(problem.error()))
+
+    def _read_projects(self) -> None:
+        """Read the workspace; what only a project's lock or backend knows of its dependencies comes from there."""
+        workspace = read_workspace(self.tree, self.kept["projects"])
+        workspace, asked = from_locks(workspace, Slices(self.tree, workspace))
+        if asked:
+            self.facts = self._facts(checked(workspace))
+            workspace = from_backends(workspace, asked, self.kept["said"], self._new_workshop(), self.acts)
+        self.kept |= {"workspace": checked(workspace), "asked": asked}
+
+    def _facts(self, workspace: Workspace) -> Facts:
+        slices = Slices(self.tree, workspace, dict(self.kept["slices"]))
+        tools = Tools(self.tree, workspace.projects, os.environ, self._cache, self.acts)
+        return Facts(workspace, self.tree, tools, slices, self.engine, digests())
 
     def _drop_vanished(self) -> None:
         """Remove what steps made that are no more (of a project removed or renamed): a build from nothing has none.
@@ -119,12 +134,17 @@ class Session:
             del self.records[name]
 
     def _proven(self, kept: Mapping[str, Any]) -> frozenset[str]:
-        """Return the steps that need not be looked at: the quick index, which still stands, proves them."""
+        """Return the steps that need not be looked at: the quick index, which still stands, proves them.
+
+        Where the backend of a project says what it needs, all may be different once the files of that project are.
+        """
         proof = self.proof
-        if proof is None or not proof.holds() or kept.get("common") != proof.quick.common:
-            self.proof = None
-            return frozenset()
-        return frozenset(proof.proven)
+        if proof is not None and proof.holds() and kept.get("common") == proof.quick.common:
+            moved = proof.steps - proof.proven
+            if moved.isdisjoint(f"wheel:{name}" for name in kept["asked"]):
+                return frozenset(proof.proven)
+        self.proof = None
+        return frozenset()
 
     # -- names
 
@@ -260,15 +280,28 @@ class Session:
     @cached_property
     def workshop(self) -> Workshop:
         """Return what steps are made with."""
+        return self._new_workshop()
+
+    @cached_property
+    def _executor(self) -> "LocalExecutor":
         from buildlib.execute.local import LocalExecutor
-        from buildlib.store.directory import DirectoryStore, default_store
+
+        return LocalExecutor()
+
+    @cached_property
+    def _environments(self) -> "Environments":
         from buildlib.toolchain.environment import Environments
+
+        return Environments(self._cache, os.environ)
+
+    def _new_workshop(self) -> Workshop:
+        from buildlib.store.directory import DirectoryStore, default_store
 
         store = default_store(os.environ)
         return Workshop(
             facts=self.facts,
-            executor=LocalExecutor(),
-            environments=Environments(self._cache, os.environ),
+            executor=self._executor,
+            environments=self._environments,
             store=DirectoryStore(store) if store else None,
             ledger=self.tree,
             steps=self._steps,
@@ -310,9 +343,9 @@ class Session:
 
     def stop(self) -> None:
         """End what runs, now: its threads find their commands killed. Waits a moment for them to notice."""
-        workshop: Workshop | None = self.__dict__.get("workshop")
-        if workshop is not None:
-            workshop.executor.kill()
+        executor: LocalExecutor | None = self.__dict__.get("_executor")
+        if executor is not None:
+            executor.kill()
         until = time.monotonic() + 1
         while self.active and time.monotonic() < until:
             time.sleep(0.01)
@@ -336,10 +369,12 @@ class Session:
             default: what a bare `doit` stands for; empty if only `dodo.py` can tell.
         """
         workshop: Workshop | None = self.__dict__.pop("workshop", None)
+        executor: LocalExecutor | None = self.__dict__.pop("_executor", None)
+        if executor is not None:
+            executor.close()
         if workshop is not None:
             from buildlib.store.directory import DirectoryStore
 
-            workshop.executor.close()
             if isinstance(workshop.store, DirectoryStore):
                 workshop.store.prune_sometimes()
         self.database.close()

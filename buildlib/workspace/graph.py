@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from buildlib.workspace.model import Dependency, Problem, Project, Workspace
 
-Holds = Callable[[str], bool]
-"""Says of a marker whether it is true where the result will run."""
+Holds = Callable[[str, str], bool]
+"""Says of a marker, and of the extra that was asked for (or ""), whether it is true where the result will run."""
 
 
 def local_dependencies(workspace: Workspace, project: Project, extras: Iterable[str] = ()) -> tuple[Dependency, ...]:
@@ -45,7 +45,7 @@ def reached(workspace: Workspace, name: str, holds: Holds | None = None) -> set[
             continue
         seen.add(one)
         for needed in _wanted(workspace.projects[one[0]], (one[1],)):
-            if not needed.marker or holds is None or holds(needed.marker):
+            if not needed.marker or holds is None or holds(needed.marker, one[1]):
                 found.add(needed.name)
                 local = needed.name in workspace.projects
                 todo += [(needed.name, extra) for extra in ("", *needed.extras)] if local else ()

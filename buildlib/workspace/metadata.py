@@ -6,6 +6,7 @@ Knows the formats. Does not know other projects, nor which dependencies are loca
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from buildlib.errors import BuildlibError
@@ -48,6 +49,28 @@ def likely_name(path: str, data: bytes) -> str:
     return _normal(said[1].decode() if said else posixpath.basename(path) or "root")
 
 
+def with_requires(project: Project, requires: Iterable[str]) -> Project:
+    """Return `project` with these PEP 508 strings as its dependencies; those of an extra have `extra == "…"` in their
+    marker (as core metadata's Requires-Dist). Raises `BuildlibError` if one is none."""
+    main: list[str] = []
+    optional: dict[str, list[Dependency]] = {}
+    for text in requires:
+        needed = _parsed(text, project.pyproject)
+        extras = _EXTRAS.findall(needed.marker)
+        for extra in map(_normal, extras):
+            optional.setdefault(extra, []).append(needed)
+        main += [] if extras else [text]
+    return replace(
+        project,
+        requires=tuple(main),
+        dependencies=tuple(_parsed(text, project.pyproject) for text in main),
+        optional={extra: tuple(needed) for extra, needed in sorted(optional.items())},
+    )
+
+
+_EXTRAS = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
+
+
 def read_metadata(path: str, data: bytes, kind: str, root: RootConfig) -> Project:
     """Return the project whose `pyproject.toml` is `data`.
 
@@ -79,8 +102,8 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         path=path,
         kind=kind,
         package=_is_package(raw, tool, poetry),
-        version=_version(project, poetry, place),
-        dynamic=frozenset(_strings(project.get("dynamic", []), place, "dynamic")),
+        version="" if "poetry-dynamic-versioning" in tool else _version(project, poetry, place),
+        dynamic=_dynamic(project, poetry, place),
         requires_python=_requires_python(project, poetry, place),
         requires=tuple(text for text, _ in main),
         dependencies=tuple(dependency for _, dependency in main),
@@ -135,9 +158,16 @@ def _is_package(raw: Mapping[str, Any], tool: Mapping[str, Any], poetry: Mapping
 
 
 def _version(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
-    """Return the version, unless a plugin replaces it in the build (poetry-dynamic-versioning wants a placeholder)."""
+    """Return the version that the metadata says; empty where the backend works it out."""
     version = _string(project.get("version") or poetry.get("version") or "", place, "version")
     return "" if "version" in project.get("dynamic", ()) else version
+
+
+def _dynamic(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> frozenset[str]:
+    """Return what `[project]` leaves to the backend, without what Poetry's tables say: those need no backend."""
+    fields = {"dependencies": "dependencies", "optional-dependencies": "extras"}
+    dynamic = _strings(project.get("dynamic", []), place, "dynamic")
+    return frozenset(field for field in dynamic if fields.get(field) not in poetry)
 
 
 def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
