@@ -63,7 +63,7 @@ class Slices:
         target = self.target(project)
         key = (project.name, self._key(project, target))
         if key not in self.memo:
-            self._check_pythons(project)
+            self.check_pythons(project)
             self.memo[key] = self._slice(project, target)
         self.used[key] = self.memo[key]
         return self.memo[key]
@@ -75,6 +75,11 @@ class Slices:
         if not re.fullmatch(r"\d+\.\d+(\.\d+)?", python):
             raise BuildlibError(key, f"{python!r} is no Python version", 'write "3.12" or "3.12.4"')
         return Target(python, image.platforms[0] if image.platforms else "linux/amd64")
+
+    def lock_path(self, project: Project) -> str:
+        """Return the path of the lock of `project`; empty where it has none."""
+        lock = self._lock(project)
+        return lock.path if lock is not None else ""
 
     def declared(self, project: Project) -> tuple[str, ...] | None:
         """Return what the lock of `project` says that it requires (PEP 508); None where no lock says it."""
@@ -156,7 +161,7 @@ class Slices:
             self._members[project.name] = Member(project.name, project.path, project.requires, self._names, raw)
         return self._members[project.name]
 
-    def _check_pythons(self, project: Project) -> None:
+    def check_pythons(self, project: Project) -> None:
         """Raise `BuildlibError` if the image's Python is one that the service or a library of its closure excludes."""
         python, key = self._python(project)
         for name in (project.name, *self.closure(project.name)):

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from buildlib.errors import BuildlibError
 from buildlib.fingerprint import index
 from buildlib.fingerprint.working import Memory, WorkingTree
 from buildlib.plan import CLEAN, MAY, WILL, Decision, Output, Record, Step, changed, decide, outputs_digest
@@ -20,6 +21,7 @@ from buildlib.steps import verb
 from buildlib.steps.code import digests
 from buildlib.steps.dynamic import from_backends, from_locks
 from buildlib.steps.publish import remove
+from buildlib.steps.relock import compiler, relock
 from buildlib.steps.slices import Slices
 from buildlib.steps.tools import Tools
 from buildlib.steps.workshop import Facts, Workshop
@@ -94,7 +96,7 @@ class Session:
         memory = None if few else index.load_memory(index.TREE, PACKAGE).get("tree")
         self.whole = not few
         self.tree = WorkingTree(os.getcwd(), memory if isinstance(memory, Memory) else None)
-        self.kept = {"projects": {}, "slices": {}, "said": {}, "asked": (), **kept}
+        self.kept = {"projects": {}, "slices": {}, "said": {}, "decisive": frozenset(), **kept}
         if not self.proof:
             self._read_projects()
         self.workspace: Workspace = self.kept["workspace"]
@@ -113,7 +115,27 @@ class Session:
         if asked:
             self.facts = self._facts(checked(workspace))
             workspace = from_backends(workspace, asked, self.kept["said"], self._new_workshop(), self.acts)
-        self.kept |= {"workspace": checked(workspace), "asked": asked}
+        self.kept["workspace"] = self._relocked(checked(workspace))
+        locked = (name for name, project in workspace.projects.items() if project.config.lock == "auto")
+        self.kept["decisive"] = frozenset(
+            [f"wheel:{name}" for name in asked] + [f"requirements:{name}" for name in locked]
+        )
+
+    def _relocked(self, workspace: Workspace) -> Workspace:
+        """Return `workspace` once each service with `lock = "auto"` has a lock that fits."""
+        projects = dict(workspace.projects)
+        for name, project in projects.items() if self.acts else ():
+            if project.kind != "service" or project.config.lock != "auto":
+                continue
+            try:
+                written = relock(project, self._facts(workspace), compiler(os.environ, self._cache))
+            except BuildlibError as error:
+                projects[name] = replace(project, problem=Problem.of(error))
+                continue
+            if written:
+                self.tree.look_again([written], project.path)
+                said.err(f"{written}: locked what {name} needs; commit it")
+        return replace(workspace, projects=projects)
 
     def _facts(self, workspace: Workspace) -> Facts:
         slices = Slices(self.tree, workspace, dict(self.kept["slices"]))
@@ -136,12 +158,12 @@ class Session:
     def _proven(self, kept: Mapping[str, Any]) -> frozenset[str]:
         """Return the steps that need not be looked at: the quick index, which still stands, proves them.
 
-        Where the backend of a project says what it needs, all may be different once the files of that project are.
+        Not where a file moved that decides what is read: one of a project whose backend says what it needs, a lock that
+        is ours to make.
         """
         proof = self.proof
         if proof is not None and proof.holds() and kept.get("common") == proof.quick.common:
-            moved = proof.steps - proof.proven
-            if moved.isdisjoint(f"wheel:{name}" for name in kept["asked"]):
+            if kept["decisive"].isdisjoint(proof.steps - proof.proven):
                 return frozenset(proof.proven)
         self.proof = None
         return frozenset()

@@ -32,11 +32,16 @@ def closure(workspace: Workspace, name: str, holds: Holds | None = None) -> tupl
 
 
 def reached(workspace: Workspace, name: str, holds: Holds | None = None) -> set[str]:
-    """Return the names that `name` and its local closure depend on, third-party ones too.
+    """Return the names that `name` and its local closure depend on, third-party ones too."""
+    return {needed.name for needed in needs(workspace, name, holds)}
+
+
+def needs(workspace: Workspace, name: str, holds: Holds | None = None) -> set[Dependency]:
+    """Return all that `name` and its local closure depend on, third-party packages too.
 
     An extra that is asked for counts, `name[extra]` of the project itself too.
     """
-    found: set[str] = set()
+    found: set[Dependency] = set()
     seen: set[tuple[str, str]] = set()
     todo = [(name, "")]
     while todo:
@@ -46,7 +51,7 @@ def reached(workspace: Workspace, name: str, holds: Holds | None = None) -> set[
         seen.add(one)
         for needed in _wanted(workspace.projects[one[0]], (one[1],)):
             if not needed.marker or holds is None or holds(needed.marker, one[1]):
-                found.add(needed.name)
+                found.add(needed)
                 local = needed.name in workspace.projects
                 todo += [(needed.name, extra) for extra in ("", *needed.extras)] if local else ()
     return found

@@ -239,7 +239,7 @@ def _parsed(text: str, place: str) -> Dependency:
     except InvalidRequirement:
         raise BuildlibError(place, f"{text!r} is no valid requirement", "write it as PEP 508 says") from None
     extras, marker = tuple(sorted(map(_normal, requirement.extras))), str(requirement.marker or "")
-    return Dependency(_normal(requirement.name), extras, marker, str(requirement.specifier))
+    return Dependency(_normal(requirement.name), extras, marker, str(requirement.specifier), requirement.url or "")
 
 
 def _poetry_dependencies(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Dependency, bool]]:

@@ -30,12 +30,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A requirement of a project by its PEP 503 name: extras asked for, the marker under which it holds, versions."""
+    """A requirement of a project by its PEP 503 name: extras asked for, the marker under which it holds, versions, and
+    where it is to be had, if that is no index (PEP 508)."""
 
     name: str
     extras: tuple[str, ...] = ()
     marker: str = ""
     specifier: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        """Return it as PEP 508 writes it."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        what = f" @ {self.url}" if self.url else self.specifier
+        return f"{self.name}{extras}{what}" + (f" ; {self.marker}" if self.marker else "")
 
 
 @dataclass(frozen=True)

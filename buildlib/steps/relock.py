@@ -1,0 +1,72 @@
+"""`lock = "auto"`: a service's lock made by uv, and made anew when its dependencies change.
+
+The lock is a `pylock.toml` (PEP 751) in the service's folder: a file to commit, like any lock. Knows what is locked and
+when. Does not know how to resolve (that is `toolchain/`).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+
+from buildlib.errors import BuildlibError
+from buildlib.steps.workshop import Facts
+from buildlib.workspace import graph
+from buildlib.workspace.model import Project
+
+LOCK = "pylock.toml"
+
+Compile = Callable[[list[str], str, bytes | None], bytes]
+"""Makes a lock of PEP 508 requirements, for a Python, that keeps to what an earlier lock has where it can."""
+
+
+def relock(project: Project, facts: Facts, compiled: Compile) -> str:
+    """Write the lock of a service with `lock = "auto"` where it lacks one that fits; what others wrote stays.
+
+    Returns:
+        The path that was written, relative to the root; empty if none had to be.
+
+    Raises:
+        BuildlibError: the image's Python is excluded, uv finds no solution, or the file cannot be written; what was there stays.
+    """
+    path = project.inner(LOCK)
+    if project.config.lock != "auto" or project.problem is not None or not _lacks(project, facts, path):
+        return ""
+    local = facts.workspace.projects.keys()
+    wanted = sorted({str(d) for d in graph.needs(facts.workspace, project.name) if d.name not in local})
+    previous = facts.tree.read(path) if facts.tree.entry(path) else None
+    _write(path, compiled(wanted, facts.slices.target(project).python, previous))
+    return path
+
+
+def _lacks(project: Project, facts: Facts, path: str) -> bool:
+    """Return whether `project` needs a lock and has none, or has one of ours that does not fit any more."""
+    if facts.slices.lock_path(project) not in ("", path):
+        return False
+    facts.slices.check_pythons(project)  # no lock would cure that
+    try:
+        facts.slices.of(project)
+    except BuildlibError:
+        return True
+    return False
+
+
+def _write(path: str, content: bytes) -> None:
+    temporary = f".buildlib/tmp/{LOCK}"
+    try:
+        os.makedirs(".buildlib/tmp", exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        cause = f"cannot be written ({error.strerror or error})"
+        raise BuildlibError(path, cause, "make room for it, and let it be a file that you may write") from None
+
+
+def compiler(environ: Mapping[str, str], cache: str) -> Compile:
+    """Return what makes locks with uv."""
+
+    def compiled(requirements: list[str], python: str, previous: bytes | None) -> bytes:
+        from buildlib.toolchain.compile import compile_lock
+
+        return compile_lock(requirements, python, environ, previous, cache)
+
+    return compiled
