@@ -25,7 +25,8 @@ def relock(project: Project, facts: Facts, compiled: Compile) -> str:
         The path that was written, relative to the root; empty if none had to be.
 
     Raises:
-        BuildlibError: the image's Python is excluded, uv finds no solution, or the file cannot be written; what was there stays.
+        BuildlibError: the image's Python is excluded, uv finds no solution, or the file cannot be written. What was
+            there stays.
     """
     path = project.inner(LOCK)
     if project.config.lock != "auto" or project.problem is not None or not _lacks(project, facts, path):

@@ -162,9 +162,9 @@ class Session:
         is ours to make.
         """
         proof = self.proof
-        if proof is not None and proof.holds() and kept.get("common") == proof.quick.common:
-            if kept["decisive"].isdisjoint(proof.steps - proof.proven):
-                return frozenset(proof.proven)
+        stands = proof is not None and proof.holds() and kept.get("common") == proof.quick.common
+        if proof is not None and stands and kept["decisive"].isdisjoint(proof.steps - proof.proven):
+            return frozenset(proof.proven)
         self.proof = None
         return frozenset()
 
