@@ -323,7 +323,7 @@ def test_a_library_named_like_a_public_package_is_never_looked_up(world: World) 
     try:
         world.library("requests")
         world.library("geo", "requests")
-        world.service("svc", "geo", "requests==0.1")
+        world.service("svc", "geo", "requests==1.0")
         world.write(
             "libs/needy/pyproject.toml",
             '[project]\nname = "needy"\nversion = "1"\n[build-system]\nrequires = ["requests", "never-heard-of"]\nbuild-backend = "x"\n',

@@ -39,8 +39,12 @@ def relock(project: Project, facts: Facts, compiled: Compile) -> str:
 
 
 def _lacks(project: Project, facts: Facts, path: str) -> bool:
-    """Return whether `project` needs a lock and has none, or has one of ours that does not fit any more."""
-    if facts.slices.lock_path(project) not in ("", path):
+    """Return whether `project` needs a lock and has none, or has one of ours that does not fit any more.
+
+    A requirements.txt may be anything; one that is no lock, or an old one, is none.
+    """
+    lock = facts.slices.lock_path(project)
+    if lock not in ("", path) and not lock.endswith("requirements.txt"):
         return False
     facts.slices.check_pythons(project)  # no lock would cure that
     try:

@@ -8,13 +8,13 @@ import hashlib
 import posixpath
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 from buildlib.errors import BuildlibError
 from buildlib.workspace import graph
-from buildlib.workspace.locks import Lock, Member, Pin, Target, lock_files, missing, parse
+from buildlib.workspace.locks import Lock, Member, Pin, Target, included, lock_files, missing, parse
 from buildlib.workspace.locks.base import marker_holds
 from buildlib.workspace.metadata import parse_toml
 from buildlib.workspace.model import Project, Workspace
@@ -37,7 +37,7 @@ class Slices:
         self.used: Memo = {}
         self._locks: dict[str, Lock] = {}
         self._members: dict[str, Member] = {}
-        self._fresh: set[tuple[str, str]] = set()
+        self._fresh: set[tuple[str, str, Target]] = set()
         self._closures: dict[str, tuple[str, ...]] = {}
         self._digests: dict[str, str] = {}
         self._names = frozenset(workspace.projects)
@@ -49,8 +49,16 @@ class Slices:
         version = next((path for path in versions if self.tree.entry(path)), versions[-1])
         # A lock of a directory above may be for others, so only an own one ends the search.
         own = (path for path in locks if posixpath.dirname(path) == project.path and self.tree.entry(path))
-        lock = next(own, locks[-1])
-        return (project.pyproject, *versions[: versions.index(version) + 1], *locks[: locks.index(lock) + 1])
+        locks = locks[: locks.index(next(own, locks[-1])) + 1]
+        return (project.pyproject, *versions[: versions.index(version) + 1], *locks, *self._included(locks))
+
+    def _included(self, locks: Iterable[str]) -> list[str]:
+        """Return the files that those of `locks` are read from that are there, besides themselves."""
+        there = [path for path in locks if self.tree.entry(path) is not None]
+        return [further for path in there for further in included(path, self.tree.read(path), self._content)]
+
+    def _content(self, path: str) -> bytes | None:
+        return self.tree.read(path) if self.tree.entry(path) is not None else None
 
     def closure(self, name: str) -> tuple[str, ...]:
         """Return the local closure of project `name`, sorted; of a service, where its image runs (by markers)."""
@@ -91,6 +99,7 @@ class Slices:
     def _key(self, project: Project, target: Target) -> str:
         """Return a digest of all that the slice depends on: target, locks, names, every pyproject of the closure."""
         paths = [path for path in lock_files(project.path) if self.tree.entry(path) is not None]
+        paths += self._included(paths)
         paths += [project.pyproject, *(self.workspace.projects[name].pyproject for name in self.closure(project.name))]
         lines = [self._python(project)[1], target.python, target.platform, self._stamp, *map(self._digest, paths)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -125,40 +134,44 @@ class Slices:
     def _slice(self, project: Project, target: Target) -> tuple[Pin, ...]:
         member, lock = self._member(project), self._lock(project)
         if lock is None:
-            foreign = graph.reached(self.workspace, project.name, self._holds(project)) - self._names
-            if foreign:
+            if foreign := self._foreign(project):
                 raise missing(replace(member, requires=tuple(sorted(foreign))))
             return ()
-        self._check(lock, project)
+        self._check(lock, project, target)
         for name in self.closure(project.name):
-            if lock.knows(self._member(self.workspace.projects[name])):
-                self._check(lock, self.workspace.projects[name])
+            if lock.is_list or lock.knows(self._member(self.workspace.projects[name])):
+                self._check(lock, self.workspace.projects[name], target)
         pins = lock.slice(member, target)
         for pin in pins:
             _refuse_file(pin, lock)
         return pins
+
+    def _foreign(self, project: Project) -> set[str]:
+        """Return the names of the third-party packages that `project` and its closure ask for."""
+        return graph.reached(self.workspace, project.name, self._holds(project)) - self._names
 
     def _lock(self, project: Project) -> Lock | None:
         """Return the lock of `project`: its own, else the nearest one above that knows it."""
         for path in lock_files(project.path):
             if self.tree.entry(path) is None:
                 continue
-            lock = self._locks.get(path) or parse(path, self.tree.read(path))
+            lock = self._locks.get(path) or parse(path, self.tree.read(path), self._content)
             self._locks[path] = lock
             if posixpath.dirname(path) == project.path or lock.knows(self._member(project)):
                 return lock
         return None
 
-    def _check(self, lock: Lock, project: Project) -> None:
+    def _check(self, lock: Lock, project: Project, target: Target) -> None:
         """Check once that `lock` is no older than what `project` says. Raises `BuildlibError`."""
-        if (lock.path, project.name) not in self._fresh:
-            lock.check(self._member(project))
-            self._fresh.add((lock.path, project.name))
+        if (lock.path, project.name, target) not in self._fresh:
+            lock.check(self._member(project), target)
+            self._fresh.add((lock.path, project.name, target))
 
     def _member(self, project: Project) -> Member:
         if project.name not in self._members:
             raw = parse_toml(project.pyproject, self.tree.read(project.pyproject))
-            self._members[project.name] = Member(project.name, project.path, project.requires, self._names, raw)
+            needs = frozenset(self._foreign(project)) if project.kind == "service" else None
+            self._members[project.name] = Member(project.name, project.path, project.requires, self._names, raw, needs)
         return self._members[project.name]
 
     def check_pythons(self, project: Project) -> None:
