@@ -18,7 +18,8 @@ from typing import Protocol, cast
 from buildlib.errors import BuildlibError
 from buildlib.workspace.locks.base import DEFAULT_INDEX, Lock, Member, Pin, Target, command_in, requirement
 
-__all__ = ["Lock", "Member", "Pin", "Target", "included", "lock_files", "missing", "parse", "requirements_text"]
+__all__ = ["Lock", "Member", "Pin", "Target", "included", "lock_files", "may_include", "missing"]
+__all__ += ["parse", "requirements_text"]
 
 _REQUIREMENTS = "requirements.txt"
 _READERS = {"uv.lock": "uv", "poetry.lock": "poetry", "pylock.toml": "pylock", _REQUIREMENTS: "requirements"}
@@ -83,9 +84,14 @@ def parse(path: str, data: bytes, read: Callable[[str], bytes | None] | None = N
     return _reader(name).parse(path, data)
 
 
+def may_include(path: str) -> bool:
+    """Whether a lock of that name may be read from further files: `included` says which."""
+    return posixpath.basename(path) == _REQUIREMENTS
+
+
 def included(path: str, data: bytes, read: Callable[[str], bytes | None]) -> tuple[str, ...]:
     """The further files that the lock in `data` is read from: those that a requirements.txt includes."""
-    if posixpath.basename(path) != _REQUIREMENTS:
+    if not may_include(path):
         return ()
     from buildlib.workspace.locks import requirements
 
