@@ -3,10 +3,12 @@
 A script of its own, stdlib only, run by the *build environment's* interpreter: callers stage its source as an input of
 the action, and the warm worker runs the same source. Knows the backend interface. Does not know what is built.
 
-    python .hook.py build_wheel --backend MODULE[:OBJECT] [--backend-path DIR …] [--known REQUIREMENT …]
+    python .hook.py build_wheel|get_requires --backend MODULE[:OBJECT] [--backend-path DIR …] [--known REQUIREMENT …]
                     --output DIR [--config-settings JSON]
 
-Exit codes: 0 the wheel is in DIR; 1 the backend failed (its traceback is on stderr); 2 wrong usage;
+`get_requires` only asks what `build_wheel` asks first: whether the backend wants requirements that are not known.
+
+Exit codes: 0 done, the wheel is in DIR; 1 the backend failed (its traceback is on stderr); 2 wrong usage;
 64 the backend wants requirements that are not known: they are in DIR/.requires.json, a list of strings.
 """
 
@@ -25,6 +27,7 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _here]
 
 FAILED, USAGE, MISSING_REQUIRES = 1, 2, 64
+VERBS = ("build_wheel", "get_requires")
 REQUIRES_FILE = ".requires.json"
 OPTIONS = ("--backend", "--backend-path", "--known", "--output", "--config-settings")
 
@@ -41,8 +44,8 @@ def hook_source() -> bytes:
 
 def parse(argv: list[str]) -> dict[str, list[str]]:
     """The options with their values; an option may come several times, and take several values."""
-    if argv[:1] != ["build_wheel"]:
-        raise Unusable("usage: build_wheel --backend MODULE[:OBJECT] --output DIR [option …]")
+    if not argv or argv[0] not in VERBS:
+        raise Unusable("usage: build_wheel|get_requires --backend MODULE[:OBJECT] --output DIR [option …]")
     options: dict[str, list[str]] = {name: [] for name in OPTIONS}
     values: list[str] | None = None
     for word in argv[1:]:
@@ -51,7 +54,7 @@ def parse(argv: list[str]) -> dict[str, list[str]]:
         elif values is not None:
             values.append(word)
         if values is None:
-            raise Unusable(f"{word}: not an option of build_wheel")
+            raise Unusable(f"{word}: not an option of {argv[0]}")
     for name in ("--backend", "--output"):
         if len(options[name]) != 1:
             raise Unusable(f"{name} is needed once")
@@ -116,8 +119,8 @@ def tell_requires(output: str, missing: list[str]) -> int:
     return MISSING_REQUIRES
 
 
-def build_wheel(options: dict[str, list[str]]) -> int:
-    """Calls the hooks in the order of PEP 517; the exit code."""
+def call(verb: str, options: dict[str, list[str]]) -> int:
+    """Calls the hooks in the order of PEP 517, the last one only for `build_wheel`; the exit code."""
     output = os.path.abspath(options["--output"][0])
     settings = None
     if options["--config-settings"]:
@@ -130,6 +133,8 @@ def build_wheel(options: dict[str, list[str]]) -> int:
     if missing:
         return tell_requires(output, missing)
     os.makedirs(output, exist_ok=True)
+    if verb != "build_wheel":
+        return 0
     name = backend.build_wheel(output, settings)
     wheels = sorted(entry for entry in os.listdir(output) if entry.endswith(".whl"))
     if wheels != [name]:
@@ -145,7 +150,7 @@ def main(argv: list[str]) -> int:
         print(problem, file=sys.stderr)
         return USAGE
     try:
-        return build_wheel(options)
+        return call(argv[0], options)
     except Unusable as problem:
         print(problem, file=sys.stderr)
     except SystemExit as problem:  # setuptools says most errors so, even with a code of 0

@@ -5,6 +5,10 @@ Knows files and what an action declares. Does not know processes.
 ROOM/root is the input root, ROOM/home and ROOM/tmp are the command's HOME and TMPDIR. ROOM may lie inside a repository,
 so two markers end every tool's search for one: git itself is stopped by GIT_CEILING_DIRECTORIES, while hatchling looks
 for `.gitignore` and `.hgignore` upwards until it meets something called `.git` or `.hg`.
+
+hatchling also matches those files' patterns against the absolute path of what it builds, and obeys none of them if one
+does: `.buildlib/`, or `tmp/`, would do it to every room. So the room has a `.hgignore`, whose patterns come last: it
+takes back, of all paths, only those that lead to the input root.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,6 +125,9 @@ def _mark_boundaries(room: str) -> None:
     with open(os.path.join(room, ".git"), "w", encoding="ascii") as marker:
         marker.write("gitdir: none\n")  # names no repository: whoever looks here stops here
     os.mkdir(os.path.join(room, ".hg"))
+    root = re.sub(r"([\\*?\[\]!# ])", r"\\\1", os.path.join(room, "root"))
+    with open(os.path.join(room, ".hgignore"), "w", encoding="utf-8", errors="surrogateescape") as ignore:
+        ignore.write(f"syntax: glob\n!{root}\n!{root}/**\n")
 
 
 def _needed_directories(action: Action) -> list[str]:

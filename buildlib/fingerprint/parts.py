@@ -1,8 +1,8 @@
 """Parts: what determines an output, by name; their fingerprint; and the first difference, said for a person.
 
-A part is a name (`file:libs/a/a.py`, `tool:poetry-core`, `config:target`, `pin:httpx`, `upstream:wheel:a`) and a
-short value (a digest, a version). Two sets of parts have one fingerprint exactly if they are equal, so the comparison
-that decides is the one that explains. Knows names and values only. Does not read files.
+A part is a name (`file:libs/a/a.py`, `tool:poetry-core`, `config:target`, `git:commit`, `pin:httpx`,
+`upstream:wheel:a`) and a short value (a digest, a version). Two sets of parts have one fingerprint exactly if they are
+equal, so the comparison that decides is the one that explains. Knows names and values only. Does not read files.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def difference(before: Parts, now: Parts) -> str | None:
     return None
 
 
-_ORDER = ("action", "tool", "config", "file", "link", "pin", "base", "upstream")
+_ORDER = ("action", "tool", "config", "file", "link", "git", "pin", "base", "upstream")
 """Causes before effects: a new tool explains more than a file, a file of one's own more than another's output."""
 
 
@@ -46,6 +46,8 @@ def _say(name: str, old: str | None, new: str | None) -> str:
         return f"{rest.replace(':', ' ', 1)} {verb}"
     if kind == "action":
         return "buildlib itself changed"
+    if kind == "git":
+        return _git(rest, old, new)
     if kind in ("tool", "pin"):
         return f"{rest} {_versions(old, new)}"
     return f"{rest} {verb}"
@@ -57,6 +59,16 @@ def _file_verb(verb: str, old: str | None, new: str | None) -> str:
     if old.rstrip("x") == new.rstrip("x"):
         return "became executable" if new.endswith("x") else "is no longer executable"
     return verb
+
+
+def _git(what: str, old: str | None, new: str | None) -> str:
+    """Say what changed of the repository that a version comes from: commit, branch, tags, or how far back it goes."""
+    if what == "tags":
+        return "a tag changed"
+    if what == "history":
+        return "how far the shallow clone goes back changed"
+    before, after = (value[:7] if value and what == "commit" else value or "none" for value in (old, new))
+    return f"the {what} changed ({before} -> {after})"
 
 
 def _versions(old: str | None, new: str | None) -> str:

@@ -53,7 +53,7 @@ class WorkingTree:
         self._listings: dict[str, tuple[str, ...]] = {}
         self._ready = False
         self.seen: dict[str, int] = {}
-        """Directories whose content mattered since this was emptied, with signatures: a new file shows there."""
+        """Directories and files of git's that mattered since this was emptied, with signatures: what is new shows."""
 
     def entry(self, path: str) -> Entry | None:
         """Return the file or link at `path`; None where there is none (or a directory, a socket, …)."""
@@ -82,6 +82,10 @@ class WorkingTree:
         except (OSError, ValueError):
             return signature.ABSENT
         return signature.of_stat(status) if signature.settled(status, self.looked_ns) else signature.UNSURE
+
+    def watch(self, paths: Iterable[str]) -> None:
+        """Take note that what is asked for depends on `paths` too, relative to the root or absolute."""
+        self.seen.update((path, self.signature(path)) for path in paths)
 
     def is_directory(self, path: str) -> bool:
         """Return whether `path` is a directory."""

@@ -10,9 +10,12 @@ import buildlib
 from buildlib.steps import verbs
 
 MAKERS = {
-    "wheel": ("steps/normalise.py", "execute/local.py", "execute/guard.py", "execute/worker.py", "execute/workers.py"),
+    "wheel": (
+        *("steps/backend.py", "steps/buildneeds.py", "steps/poetry.py", "steps/vcs.py", "steps/normalise.py"),
+        *("execute/local.py", "execute/guard.py", "execute/worker.py", "execute/workers.py"),
+    ),
     "requirements": ("workspace/locks/__init__.py", "workspace/locks/base.py"),
-    "stage": ("steps/app.py", "steps/fit.py"),
+    "stage": ("steps/app.py", "steps/fit.py", "steps/tags.py"),
     "image": ("image/context.py", "image/build.py"),
 }
 """The engine's own modules that make a thing, besides its verb's and those that all share (`code_of`)."""

@@ -1,34 +1,33 @@
 """`wheel`: a project's wheel, exactly one, normalised; a library's also in its own `dist/` (PEP 427, PEP 517).
 
-Knows what a wheel is made from and how the action that makes it looks. Does not know who runs the action.
+Knows what a wheel is made from. Does not know how a backend is called.
 """
 
-import hashlib
 import posixpath
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from buildlib.errors import BuildlibError
 from buildlib.plan import Step
-from buildlib.steps.workshop import Facts, Outdated, Product, Workshop, entry_parts, with_parts
-from buildlib.toolchain.lockfile import Pin
+from buildlib.steps.backend import Bench, build
+from buildlib.steps.poetry import TABLE, modern
+from buildlib.steps.vcs import dated
+from buildlib.steps.workshop import Facts, Product, Workshop, entry_parts, with_parts
 from buildlib.workspace import graph
 from buildlib.workspace.model import Problem, Project
-from buildlib.workspace.tree import Tree, parents
+from buildlib.workspace.tree import parents
 
 VERB, STORED = "wheel", True
-
-HOOK, MADE = ".buildlib-hook.py", ".buildlib-made/"
-"""Where the PEP 517 hook runner and the wheel lie in the input root."""
 
 BLIND = ("poetry.core", "setuptools", "flit_core", "uv_build")
 """Backends that never look at a `.gitignore` above the project; for any other, those files are inputs."""
 
 
 def applies(project: Project, facts: Facts) -> bool:
-    """Return True: every project has a wheel."""
-    del project, facts
-    return True
+    """Return whether `project` is a package; of what is wrong with one, this step is the place to say it."""
+    del facts
+    return project.package is not False or project.problem is not None
 
 
 def describe(project: Project, facts: Facts) -> Step:
@@ -43,7 +42,11 @@ def describe(project: Project, facts: Facts) -> Step:
     if step.problem is not None:
         return replace(step, files=(project.pyproject,))
     local = " ".join(_local_names(project, facts))
-    step = Step(step.name, VERB, project.name, files=files, parts=dict([facts.action_part(VERB)]))
+    try:
+        needs = tuple(f"wheel:{name}" for name in facts.tools.local(project))
+    except BuildlibError as error:
+        return replace(step, files=files, problem=Problem.of(error))
+    step = Step(step.name, VERB, project.name, needs, files=files, parts=dict([facts.action_part(VERB)]))
     return with_parts(
         step,
         lambda: _config_parts(project, local),
@@ -66,22 +69,12 @@ def input_paths(project: Project, facts: Facts) -> tuple[str, ...]:
     names elsewhere, and what symbolic links among them point to."""
     paths = set(facts.inputs(project))
     paths |= {p for p in project.outside if facts.tree.entry(p) is not None}
-    paths |= set(_configured(project, facts))
+    paths |= set(facts.configured(project))
     if not project.backend.startswith(BLIND):
         above = (f"{d}/.gitignore" if d else ".gitignore" for d in parents(project.path))
         paths |= {p for p in above if facts.tree.entry(p) is not None}
     paths |= set(_link_targets(facts, paths))
     return tuple(sorted(paths))
-
-
-def _configured(project: Project, facts: Facts) -> Iterator[str]:
-    """Yield the files that the `inputs` globs of the project match, ignored and outside ones too."""
-    for pattern in project.config.inputs:
-        place = posixpath.normpath(posixpath.join(project.path, pattern))
-        if place.startswith(("../", "/")):
-            cause = f"inputs names {pattern!r}, which is outside the workspace"
-            raise BuildlibError(project.pyproject, cause, "name files of this repository only")
-        yield from facts.tree.files(place)
 
 
 def _link_targets(facts: Facts, paths: Iterable[str]) -> Iterator[str]:
@@ -110,64 +103,41 @@ def _local_names(project: Project, facts: Facts) -> list[str]:
 
 def make(step: Step, project: Project, workshop: Workshop) -> list[Product]:
     """Build the wheel in a copy of its inputs and normalise it. Raises `BuildlibError`."""
-    from buildlib.execute.action import InputChanged, MissingRequires
     from buildlib.steps.normalise import normalise
+    from buildlib.toolchain.environment import Wheel
+
+    def built(name: str) -> Wheel:
+        output = workshop.outputs(f"wheel:{name}")[0]
+        return Wheel(output.name, workshop.content(output))
 
     facts = workshop.facts
-    try:
-        name, data = _built(step, project, facts.tools.pins(project), workshop)
-    except MissingRequires as missing:
-        facts.tools.grow(project, missing.requires)
-        raise Outdated(missing.place, missing.cause) from None
-    except InputChanged as changed:
-        raise Outdated(changed.place, changed.cause) from None
-    _check_name(name, project)
-    wheel = normalise(name, data, frozenset(facts.workspace.projects), project.path or ".")
-    return [Product(name, wheel)]
+    bench = Bench(facts, workshop.executor, workshop.environments, built, workshop.stream)
+    _warn_of_empty_versions(project, workshop)
+    made = build(step, project, bench, workshop.room(step))
+    _check_name(made.name, project)
+    _warn_of_date(made.name, project, workshop)
+    wheel = normalise(made.name, made.data, frozenset(facts.workspace.projects), project.path or ".")
+    return [Product(made.name, wheel)]
+
+
+def _warn_of_empty_versions(project: Project, workshop: Workshop) -> None:
+    if project.backend.startswith("poetry."):
+        for name in modern(workshop.facts.tree.read(project.pyproject), project.pyproject)[1]:
+            cause = f'{TABLE}.{name} has an empty version, which poetry-core refuses: built as "*"'
+            workshop.warn(f'{project.pyproject}: {cause}; write {name} = "*"')
+
+
+def _warn_of_date(wheel: str, project: Project, workshop: Workshop) -> None:
+    version = wheel.split("-")[1]
+    if version != project.version and dated(version, time.time()):
+        cause = f"its version {version} has today's date in it, so tomorrow the same sources make another wheel"
+        workshop.warn(f"{project.pyproject}: {cause}; let it come from tags and commits only")
 
 
 def paths(project: Project, name: str) -> tuple[str, ...]:
     """Return where the wheel goes; a service's `dist/` is its stage's."""
     own = f".buildlib/wheels/{project.name}/{name}"
     return (own, project.inner(f"dist/{name}")) if project.kind == "library" else (own,)
-
-
-def _built(step: Step, project: Project, pins: tuple[Pin, ...], workshop: Workshop) -> tuple[str, bytes]:
-    from buildlib.execute.hook import hook_source
-
-    environment = workshop.environments.get(pins)
-    hook, tree, room = hook_source(), workshop.facts.tree, workshop.room(step)
-    action = build_action(step, project, tree, hook, workshop.facts.tools.requires(project))
-    tools = {"python": environment.python, "bin": environment.bin}
-    result = workshop.executor.run(action, lambda p: hook if p == HOOK else tree.read(p), room, tools, workshop.stream)
-    wheels = [o.path for o in result.outputs if o.path.endswith(".whl")]
-    if len(wheels) != 1:
-        cause = f"its backend made {len(wheels)} wheels"
-        raise BuildlibError(project.path or ".", cause, "a backend makes exactly one (PEP 517)", result.log)
-    with open(f"{room}/root/{wheels[0]}", "rb") as file:
-        return posixpath.basename(wheels[0]), file.read()
-
-
-def build_action(step: Step, project: Project, tree: Tree, hook: bytes, known: Iterable[str]):  # type: ignore[no-untyped-def]
-    """Return the action that builds the wheel of `project`, as data."""
-    from buildlib.execute.action import BASE_ENVIRONMENT, Action, InputFile, InputLink
-
-    entries = [e for path in step.files if (e := tree.entry(path)) is not None]
-    files = [InputFile(e.path, e.sha256, e.size, e.executable) for e in entries if e.target is None]
-    files.append(InputFile(HOOK, hashlib.sha256(hook).hexdigest(), len(hook), False))
-    up = posixpath.relpath(".", project.path) if project.path else "."
-    argv = ["{python}", f"{up}/{HOOK}", "build_wheel", "--backend", project.backend, "--output", f"{up}/{MADE}"]
-    argv += ["--backend-path", *project.backend_path] if project.backend_path else []
-    return Action(
-        argv=(*argv, "--known", *known),
-        files=tuple(sorted(files)),
-        links=tuple(sorted(InputLink(e.path, e.target) for e in entries if e.target is not None)),
-        environment=BASE_ENVIRONMENT,
-        directory=project.path,
-        outputs=(MADE,),
-        toolchain=tuple(sorted((n, v) for n, v in step.parts.items() if n.startswith("tool:"))),
-        warm=project.warm,
-    )
 
 
 def _check_name(wheel: str, project: Project) -> None:

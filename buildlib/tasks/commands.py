@@ -24,7 +24,7 @@ from buildlib.tasks.run import in_one_line
 OPT_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print a list of JSON objects"}
 
 
-class _Parsed(Command):  # type: ignore[misc]  # doit has no type hints
+class Parsed(Command):  # type: ignore[misc]  # doit has no type hints
     """A command whose faults on the command line are one line each."""
 
     def parse_execute(self, in_args: list[str]) -> int:
@@ -32,7 +32,7 @@ class _Parsed(Command):  # type: ignore[misc]  # doit has no type hints
         return in_one_line(self.name, super().parse_execute, in_args)
 
 
-class List(_Parsed, StockList):  # type: ignore[misc]  # doit has no type hints
+class List(Parsed, StockList):  # type: ignore[misc]  # doit has no type hints
     """doit's `list`: without `--all`, a line for each `build:PROJECT` and for each of the user's own tasks."""
 
     name = "list"
@@ -48,7 +48,7 @@ class List(_Parsed, StockList):  # type: ignore[misc]  # doit has no type hints
         return [t for t in self.task_list if t.name.startswith("build:") or not (t.subtask_of or t.name in groups)]
 
 
-class Info(_Parsed, StockInfo):  # type: ignore[misc]  # doit has no type hints
+class Info(Parsed, StockInfo):  # type: ignore[misc]  # doit has no type hints
     """doit's `info`, with our reason."""
 
     name = "info"
@@ -70,7 +70,7 @@ class Info(_Parsed, StockInfo):  # type: ignore[misc]  # doit has no type hints
         return "\n".join([*own, *filter(None, [StockInfo.get_reasons(reasons)])])
 
 
-class Clean(_Parsed, StockClean):  # type: ignore[misc]  # doit has no type hints
+class Clean(Parsed, StockClean):  # type: ignore[misc]  # doit has no type hints
     """doit's `clean`: what the tasks made goes, and what is known of them; `build:x` means all steps of x."""
 
     name = "clean"
@@ -94,7 +94,7 @@ class Clean(_Parsed, StockClean):  # type: ignore[misc]  # doit has no type hint
                 said.out(line)
 
 
-class DumpDB(_Parsed, Command):  # type: ignore[misc]  # doit has no type hints
+class DumpDB(Parsed, Command):  # type: ignore[misc]  # doit has no type hints
     """doit's `dumpdb`: our records as JSON."""
 
     name = "dumpdb"
@@ -112,7 +112,7 @@ class DumpDB(_Parsed, Command):  # type: ignore[misc]  # doit has no type hints
         return 0
 
 
-class _OfBuildlib(_Parsed, DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
+class _OfBuildlib(Parsed, DoitCmdBase):  # type: ignore[misc]  # doit has no type hints
     """A command of ours. Every repository has it whose doit comes with buildlib: where it has no sense it says so.
 
     Its options are switches, so they may stand after the tasks too.
@@ -262,26 +262,21 @@ class Lock(_OfBuildlib):
     )
 
     def _execute(self, upgrade: bool) -> int:
-        from buildlib.steps.tools import Tools
+        from buildlib.steps.pins import pin_all
 
-        facts = self.session.facts
-        projects = [p for p in self.session.workspace.projects.values() if p.problem is None]
-        tools = Tools(facts.tree, self.session.workspace.projects, os.environ, self.session._cache, extend=True)
-        before = tools.lock.versions()
+        workshop = self.session.workshop
         try:
-            if upgrade:
-                changes = tools.upgrade(projects)
-            else:
-                for project in projects:
-                    tools.pins(project)
-                changes = [f"{n} (new) -> {v}" for n, v in sorted(tools.lock.versions().items()) if before.get(n) != v]
+            pinned = pin_all(self.session.facts, workshop.executor, workshop.environments, upgrade)
         except BuildlibError as error:
             said.err(str(error))
             return 1
+        changes = pinned.changes
         for line in changes:
             said.out(line)
+        for problem in pinned.problems:
+            said.err(str(problem))
         said.err(f"buildlib.lock: {len(changes)} changes" if changes else "buildlib.lock: nothing to change")
-        return 0
+        return 1 if pinned.problems else 0
 
 
 def _in_one_go(command: Any, execute: Callable[[Any, list[str]], int], params: Any, args: list[str]) -> int:

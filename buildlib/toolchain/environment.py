@@ -1,6 +1,7 @@
-"""Build environments: one directory for each set of pins and interpreter, made once, then only read.
+"""Build environments: one directory for each set of pins, wheels and interpreter, made once, then only read.
 
-`CACHE/envs/KEY` is a virtual environment made by uv from hash-pinned releases, at its final path (its scripts name it).
+`CACHE/envs/KEY` is a virtual environment made by uv from hash-pinned releases and from wheels that were just built, at
+its final path (its scripts name it).
 Its last file says that it is whole: what a killed build left without that file is removed and made anew. Bytecode is
 compiled when it is made: 0.3 s once, then 0.06 s (poetry-core) to 0.12 s (setuptools) less at every start of a backend,
 and later readers write nothing into it.
@@ -38,6 +39,21 @@ class Environment:
     bin: str
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that no index has: its file name (PEP 427) and its bytes."""
+
+    file: str
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its bytes (hex)."""
+        import hashlib
+
+        return hashlib.sha256(self.data).hexdigest()
+
+
 def interpreter_identity() -> str:
     """What of the running interpreter may change the bytes of wheels: `CPython 3.11.7 linux-x86_64 zlib 1.2.13`.
 
@@ -59,11 +75,15 @@ def applicable(pins: Sequence[Pin]) -> tuple[Pin, ...]:
     return tuple(sorted((pin for pin in pins if not pin.marker or _is_true(pin.marker)), key=lambda pin: pin.name))
 
 
-def environment_key(pins: Sequence[Pin], interpreter: str) -> str:
-    """The name of the environment that these pins make on this interpreter (`interpreter_identity`): 32 hex digits."""
+def environment_key(pins: Sequence[Pin], interpreter: str, wheels: Sequence[Wheel] = ()) -> str:
+    """The name of the environment that pins and wheels make on this interpreter (`interpreter_identity`): 32 hex digits.
+
+    Only a wheel's bytes and name count, not where they came from.
+    """
     import hashlib
 
-    text = "\n".join([LAYOUT, interpreter, *map(_requirement, applicable(pins))])
+    local = sorted(f"{wheel.file} {wheel.sha256}" for wheel in wheels)
+    text = "\n".join([LAYOUT, interpreter, *map(_requirement, applicable(pins)), *local])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -79,23 +99,23 @@ class Environments:
         self.cache, self.environ = cache, environ
         self._unreachable: BuildlibError | None = None
 
-    def get(self, pins: Sequence[Pin]) -> Environment:
-        """The environment of these pins, made if it is not there; uv is not run if it is.
+    def get(self, pins: Sequence[Pin], wheels: Sequence[Wheel] = ()) -> Environment:
+        """The environment of these pins and wheels, made if it is not there; uv is not run if it is.
 
         Raises:
             BuildlibError: no network (for all environments the first such error), a file that is not the locked one,
                 a cache that cannot be written.
         """
-        key = environment_key(pins, interpreter_identity())
+        key = environment_key(pins, interpreter_identity(), wheels)
         path = os.path.join(self.cache, "envs", key)
         found = Environment(key, path, os.path.join(path, "bin", "python"), os.path.join(path, "bin"))
         if not _is_whole(found):
             with writable_cache(self.cache), locked(f"{path}.lock"):
                 if not _is_whole(found):  # nobody made it while we waited
-                    self._make(found, applicable(pins))
+                    self._make(found, applicable(pins), wheels)
         return found
 
-    def _make(self, wanted: Environment, pins: Sequence[Pin]) -> None:
+    def _make(self, wanted: Environment, pins: Sequence[Pin], wheels: Sequence[Wheel]) -> None:
         import shutil
 
         shutil.rmtree(wanted.path, ignore_errors=True)
@@ -104,7 +124,10 @@ class Environments:
             self._uv("venv", "--no-project", "--python", getattr(sys, "_base_executable", sys.executable), wanted.path)
             if pins:
                 self._install(wanted, "".join(f"{_requirement(pin)}\n" for pin in pins))
-            _write(os.path.join(wanted.path, WHOLE), "".join(f"{pin.name}=={pin.version}\n" for pin in pins))
+            if wheels:
+                self._install_wheels(wanted, wheels)
+            listed = [*(f"{pin.name}=={pin.version}" for pin in pins), *(f"{w.file} {w.sha256}" for w in wheels)]
+            _write(os.path.join(wanted.path, WHOLE), "".join(f"{line}\n" for line in listed))
         except BaseException:
             shutil.rmtree(wanted.path, ignore_errors=True)
             raise
@@ -114,6 +137,17 @@ class Environments:
         _write(listed, requirements)
         how = ("--require-hashes", "--no-deps", "--compile-bytecode")
         self._uv("pip", "install", "--python", wanted.python, *how, "--requirement", listed)
+
+    def _install_wheels(self, wanted: Environment, wheels: Sequence[Wheel]) -> None:
+        """Install wheels as they are: what they need is among the pins, or another of them."""
+        folder = os.path.join(wanted.path, "wheels")
+        os.makedirs(folder)
+        for wheel in wheels:
+            with open(os.path.join(folder, wheel.file), "wb") as file:
+                file.write(wheel.data)
+        files = sorted(os.path.join(folder, wheel.file) for wheel in wheels)
+        how = ("--no-deps", "--no-index", "--compile-bytecode")
+        self._uv("pip", "install", "--python", wanted.python, *how, *files)
 
     def _uv(self, *arguments: str) -> None:
         # A cooling-off period holds for what is chosen, not for what was.

@@ -59,6 +59,9 @@ class Tree(Protocol):
         the `nested` directories. Where there is no git, all files but those.
         """
 
+    def watch(self, paths: Iterable[str]) -> None:
+        """Take note that an answer depends on `paths`, which no listing has (git's own files): a change will show."""
+
 
 def parents(path: str) -> Iterable[str]:
     """Yield the directories above `path`, nearest first, the root (`""`) last."""
