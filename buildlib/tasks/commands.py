@@ -5,7 +5,6 @@ Knows doit's command interface. Does not decide anything: it asks the session.
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -264,18 +263,22 @@ class Lock(_OfBuildlib):
     def _execute(self, upgrade: bool) -> int:
         from buildlib.steps.pins import pin_all
 
-        workshop = self.session.workshop
+        session = self.session
         try:
-            pinned = pin_all(self.session.facts, workshop.executor, workshop.environments, upgrade)
+            workshop = session.workshop
+            pinned = pin_all(session.facts, workshop.executor, workshop.environments, upgrade)
         except BuildlibError as error:
             said.err(str(error))
             return 1
-        changes = pinned.changes
-        for line in changes:
-            said.out(line)
+        finally:
+            session.close()
         for problem in pinned.problems:
             said.err(str(problem))
-        said.err(f"buildlib.lock: {len(changes)} changes" if changes else "buildlib.lock: nothing to change")
+        for line in pinned.changes:
+            said.out(line)
+        said.err(
+            f"buildlib.lock: {len(pinned.changes)} changes" if pinned.changes else "buildlib.lock: nothing to change"
+        )
         return 1 if pinned.problems else 0
 
 
