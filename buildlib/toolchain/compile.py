@@ -1,4 +1,4 @@
-"""A `pylock.toml` (PEP 751) for requirements that have no lock: one call of `uv pip compile`, its errors said in one line.
+"""A `pylock.toml` (PEP 751) for requirements without a lock: one call of `uv pip compile`, its errors said in one line.
 
 It holds for every platform and for Pythons from a lower bound on (`--universal`). Knows no project: who asks has taken
 the names of local projects out, and says where the lock goes.
