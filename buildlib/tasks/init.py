@@ -27,7 +27,7 @@ from buildlib.workspace.graph import checked
 from buildlib.workspace.locks import lock_files
 from buildlib.workspace.metadata import parse_toml
 from buildlib.workspace.model import Workspace
-from buildlib.workspace.read import read_workspace, root_rules
+from buildlib.workspace.read import read_workspace, root_rules, template_reason
 from buildlib.workspace.tree import Entry
 
 PYPROJECT, DODO, IGNORE = "pyproject.toml", "dodo.py", ".gitignore"
@@ -247,7 +247,7 @@ def _pin() -> tuple[bool, int]:
     for problem in pinned.problems:
         said.err(str(problem))
     if wrote := _content("buildlib.lock") != before:
-        said.out(f"wrote buildlib.lock: {len(pinned.changes)} changes")
+        said.out(f"wrote buildlib.lock: {len(pinned.changes)} packages pinned")
     if pinned.problems:
         said.err("buildlib.lock: not all build requirements are pinned; run `doit lock` once that is mended")
     return wrote, 1 if pinned.problems else 0
@@ -282,7 +282,8 @@ def _list(what: str, names: list[str]) -> str:
 def _complaints(tree: WorkingTree, workspace: Workspace) -> Iterator[str]:
     """Yield what was skipped and why, what lies elsewhere, and what is wrong with a project: a line each."""
     yield from (str(problem.error()) for problem in workspace.problems)
-    elsewhere = _elsewhere(tree, workspace)
+    elsewhere, templates = _elsewhere(tree, workspace)
+    yield from templates
     if elsewhere:
         cure = "add their folders to libs or services of [tool.buildlib] to build them"
         yield f"{_list('projects elsewhere', elsewhere)}; {cure}"
@@ -291,22 +292,27 @@ def _complaints(tree: WorkingTree, workspace: Workspace) -> Iterator[str]:
     yield from (str(p.problem.error()) for p in workspace.projects.values() if p.problem)
 
 
-def _elsewhere(tree: WorkingTree, workspace: Workspace) -> list[str]:
-    """Return the directories of projects, by their file, that are none of the workspace's."""
-    told = {posixpath.dirname(problem.place) for problem in workspace.problems}
-    found, todo = [], [""]
+def _elsewhere(tree: WorkingTree, workspace: Workspace) -> tuple[list[str], list[str]]:
+    """Return the directories of projects, by their file, that are none of the workspace's; and lines of templates."""
+    told = {problem.place for problem in workspace.problems}
+    found: list[str] = []
+    templates: list[str] = []
+    todo = [""]
     for directory in todo:
-        inside = directory in workspace.paths
-        if directory and not inside and directory not in told and _is_project(tree, directory):
-            found.append(directory)
+        inside, path = directory in workspace.paths, posixpath.join(directory, PYPROJECT)
+        if directory and not inside and path not in told and tree.entry(path) is not None:
+            data = tree.read(path)
+            if _is_project(path, data):
+                found.append(directory)
+            elif reason := template_reason(data):
+                templates.append(f"{path}: a template ({reason}); skipped")
         todo += [d for d in children(tree, directory, inside) if not os.path.islink(d)]
-    return sorted(found)
+    return sorted(found), sorted(templates)
 
 
-def _is_project(tree: WorkingTree, directory: str) -> bool:
-    path = f"{directory}/{PYPROJECT}"
+def _is_project(path: str, data: bytes) -> bool:
     try:
-        raw = parse_toml(path, tree.read(path)) if tree.entry(path) is not None else {}
+        raw = parse_toml(path, data)
     except BuildlibError:
         return False
     tool = raw.get("tool")

@@ -77,6 +77,7 @@ class Session:
     def read_only(self) -> None:
         """Read the workspace without the lock: what is asked needs no certainty about a build that may be going on."""
         self._read_workspace()
+        self._say_skipped()
 
     def begin(self) -> None:
         """Take the lock and read the workspace. Raises `BuildlibError` if its root configuration is wrong."""
@@ -105,6 +106,9 @@ class Session:
         if self.whole:
             len(self.records)  # one query for all costs less than one each
         self._read = True
+
+    def _say_skipped(self) -> None:
+        """Name what looks like a project and is none; a run in which nothing has to be done has nothing to say."""
         for problem in self.workspace.problems:
             said.err(str(problem.error()))
 
@@ -261,6 +265,8 @@ class Session:
                 step = self._steps[step.name] = replace(step, problem=problem)
             steps.append(step)
         self.plan = decide(steps, self.records, self.damage, self.database.parts, self.always, self.proven)
+        if self.runnable():
+            self._say_skipped()
         return self.plan
 
     def damage(self, record: Record) -> str | None:

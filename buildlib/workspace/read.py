@@ -115,7 +115,7 @@ class _Reader:
             self.used[key] = self.memo[key]
         except BuildlibError as error:
             self.looked.add(path)
-            if data is not None and (template := _template(data)):
+            if data is not None and (template := template_reason(data)):
                 self.skipped.append(Problem(path, f"a template ({template})", "skipped"))
                 return None
             if data is not None and not named and _is_no_project(data):
@@ -144,7 +144,7 @@ class _Reader:
                     todo += [self.found[place]] if (place := self.real(directory)) in self.found else []
 
 
-def _template(data: bytes) -> str:
+def template_reason(data: bytes) -> str:
     """Return why a `pyproject.toml` that is wrong is only the template of one; empty if it is none."""
     raw = _parsed(data)
     if raw is None:
