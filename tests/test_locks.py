@@ -489,6 +489,76 @@ def test_uv_lock_check_agrees_on_staleness(old: str, new: str, stale: bool, tmp_
     assert (run.returncode != 0) is stale, run.stderr
 
 
+def test_a_member_with_another_version_than_the_locks_is_stale_as_uv_says_too(tmp_path: Path) -> None:
+    from uv import find_uv_bin
+
+    tree = in_a_tree("uv-workspace", tmp_path)
+    for path in ("services/svc-a", "libs/lib-core"):
+        pyproject = tree / path / "pyproject.toml"
+        old = pyproject.read_text()
+        text = old.replace('version = "0.1.0"', 'version = "0.2.0"')
+        name = path.rpartition("/")[2]
+        with pytest.raises(BuildlibError) as caught:
+            lock_of("uv-workspace", "uv.lock").check(member_of("uv-workspace", path, text=text))
+        assert str(caught.value) == f"uv.lock: it has {name} 0.1.0, whose version is 0.2.0; run `uv lock`"
+        pyproject.write_text(text)
+        argv = [find_uv_bin(), "--offline", "--no-config", "lock", "--check"]
+        assert subprocess.run(argv, cwd=tree, capture_output=True).returncode == 1
+        dynamic = text.replace('version = "0.2.0"', 'dynamic = ["version"]')
+        lock_of("uv-workspace", "uv.lock").check(member_of("uv-workspace", path, text=dynamic))
+        pyproject.write_text(old)
+
+
+def test_a_path_package_of_poetry_with_another_version_is_stale() -> None:
+    world, path, _, _ = POETRY_PROJECT
+    text = (FIXTURES / world / "libs/lib-http/pyproject.toml").read_text().replace('= "0.1.0"', '= "0.2.0"')
+    with pytest.raises(BuildlibError, match="it has lib-http 0.1.0, whose version is 0.2.0; run `cd services/svc-a &&"):
+        lock_of(world, path).check(member_of(world, "libs/lib-http", text=text))
+
+
+def test_a_lock_says_what_its_local_projects_declare() -> None:
+    lock = lock_of("uv-workspace", "uv.lock")
+    assert lock.requires("lib-core") == (
+        "httpx[http2]>=0.27; extra == 'http'",
+        "sniffio>=1.3",
+        "tzdata>=2024.1; sys_platform == 'win32'",
+    )
+    assert "tabulate>=0.9; extra == 'cli'" in (lock.requires("svc-a") or ())
+    assert lock.requires("six") is None and lock.requires("nobody") is None
+    poetry = lock_of("poetry-project", POETRY_PROJECT[1])
+    declared = tomli.loads((FIXTURES / "poetry-project/libs/lib-core/pyproject.toml").read_text())["project"]
+    said = {Requirement(text).name for text in poetry.requires("lib-core") or ()}
+    assert said == {Requirement(text).name for text in declared["dependencies"]}
+    assert poetry.requires("svc-a") is None
+
+
+def test_a_url_that_a_member_requires_is_kept_and_a_member_without_metadata_says_nothing() -> None:
+    url = '{ name = "x", url = "https://x/x.whl", marker = "extra == \'y\'" }'
+    dist = f'requires-dist = [{url}, {{ name = "g", git = "https://g" }}]'
+    lock = uv_lock(uv_svc('"x"', more=f"[package.metadata]\n{dist}"), uv_package("x"))
+    assert lock.requires("svc") == ("x @ https://x/x.whl ; extra == 'y'", "g @ git+https://g")
+    assert uv_lock(uv_svc('"x"')).requires("svc") is None and uv_lock(uv_svc()).requires("svc") == ()
+
+
+def test_what_pyproject_leaves_to_the_backend_is_not_compared() -> None:
+    world, path, service, _ = UV_WORKSPACE[0]
+    text = (FIXTURES / world / service / "pyproject.toml").read_text()
+    pyproject = tomli.loads(text)
+    del pyproject["project"]["dependencies"]
+    pyproject["project"]["dynamic"] = ["dependencies"]
+    for requires in ((), ("other>=1",), lock_of(world, path).requires("svc-a") or ()):
+        lock_of(world, path).check(Member("svc-a", service, requires, LOCAL, pyproject))
+
+
+def test_poetrys_alternatives_are_no_false_error_against_uv_lock() -> None:
+    dist = '[package.metadata]\nrequires-dist = [{ name = "x", specifier = ">=1,!=2.*,<4" }]'
+    svc = uv_svc('"x"', more=dist)
+    pyproject = '[tool.poetry]\nname = "svc"\nversion = "1"\n[tool.poetry.dependencies]\nx = "^1 || ^3"\n'
+    uv_lock(svc, uv_package("x")).check(a_member("x", pyproject=pyproject))
+    with pytest.raises(BuildlibError, match="x is not in it"):
+        uv_lock(svc, uv_package("x")).check(a_member("x", pyproject=pyproject.replace("^1 || ^3", "*")))
+
+
 def test_the_requires_python_of_a_single_project_is_compared() -> None:
     text = (FIXTURES / "uv-paths/services/svc-a/pyproject.toml").read_text().replace(",<3.14", ",<3.15")
     with pytest.raises(BuildlibError, match=r"locked for Python >=3.11, <3.14; run `cd services/svc-a && uv lock`"):

@@ -43,6 +43,7 @@ FILE = "poetry.lock"
 COMMAND = "poetry lock"
 _VERSIONS = ("1.0", "1.1", "2.0", "2.1")
 _WITH_GROUPS = "2.1"
+_WISH = re.compile(r"([\w.-]+)\s*(?:\[([^\]]*)\])?\s*(?:\(([^)]*)\))?\s*(?:;\s*(.+))?")  # an extra's dependency
 _ALGORITHMS = ("sha256:", "sha384:", "sha512:")  # those that poetry export prints, and pip accepts
 
 
@@ -61,11 +62,12 @@ class _Package:
     version: str
     pythons: str
     in_main: bool  # 2.1 only: whether it is there for the main dependencies of the lock's project …
-    marker: str  # … and under which marker
+    marker: str  # … and under which marker; 1.0: under which it is there at all, which its edges leave out
     hashes: tuple[str, ...]
     origin: Mapping[str, str]
     edges: tuple[_Edge, ...]
     extras: Mapping[str, frozenset[str]]  # extra -> names it adds
+    wishes: Mapping[str, tuple[str, ...]]  # extra -> what it adds, nearly as PEP 508 has it
 
     @property
     def is_local(self) -> bool:
@@ -119,18 +121,24 @@ class PoetryLock:
         """See `Lock.requires`: what the lock holds of a path package."""
         for package in self.packages.get(name, ()):
             if package.is_local:
-                return tuple(text for edge in package.edges for text in self._declared(package, edge))
+                main = [self._pep508(edge, edge.marker) for edge in package.edges if not edge.optional]
+                return (*main, *self._optional(package))
         return None
 
-    def _declared(self, package: _Package, edge: _Edge) -> Iterator[str]:
-        """An edge as PEP 508 strings: one, or one for each extra that it is optional for."""
-        if not edge.optional or mentions_extra(edge.marker):
-            yield self._pep508(edge, edge.marker)
-            return
-        for extra, names in package.extras.items():
-            if edge.name in names:
+    def _optional(self, package: _Package) -> Iterator[str]:
+        """What a package's extras add. Lock-version 1.x has no edges for those that nobody asked for."""
+        edges = {edge.name: edge for edge in package.edges if edge.optional}
+        for extra, texts in package.wishes.items():
+            for text in texts:
+                found = _WISH.fullmatch(text)
+                if found is None:
+                    raise self.source.fault(f"the extra {extra} of {package.name} has {text!r}")
+                name, extras, constraint, marker = (part or "" for part in found.groups())
+                wish = _Edge(name, constraint or "*", marker, tuple(filter(None, extras.split(","))), optional=True)
+                edge = edges.get(self.source.name(name, "an extra"), wish)
+                marker = "" if mentions_extra(edge.marker) else edge.marker
                 condition = f"extra == '{extra}'"
-                yield self._pep508(edge, f"({edge.marker}) and {condition}" if edge.marker else condition)
+                yield self._pep508(edge, f"({marker}) and {condition}" if marker else condition)
 
     def _pep508(self, edge: _Edge, marker: str) -> str:
         try:
@@ -244,6 +252,8 @@ class _Walk:
                 continue
             self.constraints.setdefault(edge.name, set()).add(edge.constraint)
             package = self._choose(edge.name)
+            if self.lock.version == "1.0" and not self.lock.source.holds(package.marker, self.target):
+                continue
             reached[id(package)] = package
             for each in ("", *edge.extras):
                 if (id(package), each) not in visited:
@@ -320,7 +330,8 @@ def _files(source: Source, metadata: dict[str, Any]) -> dict[str, object]:
 
 def _package(source: Source, table: dict[str, Any], version: str, older: Mapping[str, object]) -> _Package:
     name = source.name(table.get("name"), "the name of a package")
-    in_main, marker = _main(source, table, name) if version == _WITH_GROUPS else (False, "")
+    older_marker = source.text(table.get("marker", ""), f"marker of {name}")
+    in_main, marker = _main(source, table, name) if version == _WITH_GROUPS else (False, older_marker)
     files = source.tables(table.get("files", older.get(name, [])), f"files of {name}")
     hashes = {source.text(file.get("hash"), f"a hash of {name}") for file in files}
     extras = source.table(table.get("extras", {}), f"extras of {name}")
@@ -335,6 +346,7 @@ def _package(source: Source, table: dict[str, Any], version: str, older: Mapping
         {key: source.text(value, f"source of {name}") for key, value in origin.items()},
         tuple(_edges(source, source.table(table.get("dependencies", {}), f"dependencies of {name}"), name)),
         {source.name(extra, f"an extra of {name}"): _names(source, texts, name) for extra, texts in extras.items()},
+        {source.name(extra, name): source.texts(texts, f"extras of {name}") for extra, texts in extras.items()},
     )
 
 
