@@ -27,7 +27,7 @@ def test_exactly_the_declared_inputs_are_there(tmp_path: Path) -> None:
     assert listing(root) == ["pkg", "pkg/a.py", "pkg/l", "top.txt"]
     assert (room / "root/pkg/a.py").read_text() == "a"
     assert os.readlink(room / "root/pkg/l") == "../top.txt"
-    assert sorted(os.listdir(room)) == [".git", ".hg", "home", "root", "tmp"]
+    assert sorted(os.listdir(room)) == [".git", ".hg", ".hgignore", "home", "root", "tmp"]
 
 
 def test_what_was_in_the_room_is_gone(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ class Lock(_OfBuildlib):
         finally:
             session.close()
         for problem in pinned.problems:
-            said.err(str(problem))
+            said.err(f"{problem.detail.rstrip()}\n{problem}" if problem.detail else str(problem))
         for line in pinned.changes:
             said.out(line)
         said.err(

@@ -213,6 +213,12 @@ class Session:
                 todo += [(name, True), *((n, False) for n in reversed(step.needs))]
         return list(ordered.values())
 
+    def _describe_keyed(self, steps: Iterable[Step]) -> None:
+        """Describe all that keys of stored results reach, proven steps too: a build may run with other wheels."""
+        todo = [name for step in steps if verb(step.verb).STORED for name in step.needs]
+        for name in todo:
+            todo += [n for n in self.step(name).needs if n not in todo]
+
     def _trusted_closure(self, asked: Collection[str]) -> list[Step]:
         """Return the `closure`; without any proof if the database has lost a record of what is proven and needed."""
         steps = self.closure(asked)
@@ -254,7 +260,9 @@ class Session:
         tolerant = bare and not os.environ.get("CI")
         self.always = frozenset(asked) if always else frozenset()
         steps = []
-        for step in self._trusted_closure(asked):
+        described = self._trusted_closure(asked)
+        self._describe_keyed(described)
+        for step in described:
             if step.refusal and tolerant:
                 self.refused[step.name] = step.refusal
                 continue

@@ -76,9 +76,10 @@ def applicable(pins: Sequence[Pin]) -> tuple[Pin, ...]:
 
 
 def environment_key(pins: Sequence[Pin], interpreter: str, wheels: Sequence[Wheel] = ()) -> str:
-    """The name of the environment that pins and wheels make on this interpreter (`interpreter_identity`): 32 hex digits.
+    """The name of the environment that pins and wheels make: 32 hex digits. Of a wheel only name and bytes count.
 
-    Only a wheel's bytes and name count, not where they came from.
+    Args:
+        interpreter: the one that runs it, as `interpreter_identity` says it.
     """
     import hashlib
 
