@@ -236,6 +236,7 @@ def _pin() -> tuple[bool, int]:
     """Pin what builds need; return whether the lock was written, and the exit code."""
     from buildlib.steps.pins import pin_all
     from buildlib.tasks.session import Session
+    from buildlib.toolchain.uv import NETWORK
 
     session = Session(acts=False)
     try:
@@ -244,12 +245,12 @@ def _pin() -> tuple[bool, int]:
         pinned = pin_all(session.facts, session.workshop.executor, session.workshop.environments)
     finally:
         session.close()
-    for problem in pinned.problems:
-        said.err(str(problem))
     if wrote := _content("buildlib.lock") != before:
         said.out(f"wrote buildlib.lock: {len(pinned.changes)} packages pinned")
-    if pinned.problems:
-        said.err("buildlib.lock: not all build requirements are pinned; run `doit lock` once that is mended")
+    for problem in pinned.problems:
+        if problem.cure == NETWORK:
+            problem = BuildlibError("buildlib.lock", problem.cause, "run `doit lock` once there is a network")
+        said.err(str(problem))
     return wrote, 1 if pinned.problems else 0
 
 
