@@ -103,7 +103,7 @@ EXPECTED = {
     "native": Expected(
         below(libs="fastsum textkit oldstyle", services="scorer"),
         {"scorer": {"fastsum", "textkit", "oldstyle"}},
-        starts={"scorer": (("-m", "scorer"), "xn--gre-6ka8i 4")},
+        starts={"scorer": (("-c", "import scorer; scorer.main()"), "xn--gre-6ka8i 4")},
     ),
     "uvapps": Expected(
         below(apps="api worker lonely", packages="greet shapes"),
@@ -135,10 +135,10 @@ EXPECTED = {
         },
         exported={"with-uv": "services/with-uv"},
         starts={
-            "with-uv": (("-m", "with_uv"), "18"),
-            "with-poetry": (("-m", "with_poetry"), "18"),
-            "with-pylock": (("-m", "with_pylock"), "18 stamped"),
-            "with-hashes": (("-m", "with_hashes"), "18"),
+            "with-uv": (("-c", "import with_uv"), "18"),
+            "with-poetry": (("-c", "import with_poetry"), "18"),
+            "with-pylock": (("-c", "import with_pylock"), "18 stamped"),
+            "with-hashes": (("-c", "import with_hashes"), "18"),
         },
     ),
 }
