@@ -512,7 +512,9 @@ def test_a_member_with_another_version_than_the_locks_is_stale_as_uv_says_too(tm
 def test_a_path_package_of_poetry_with_another_version_is_stale() -> None:
     world, path, _, _ = POETRY_PROJECT
     text = (FIXTURES / world / "libs/lib-http/pyproject.toml").read_text().replace('= "0.1.0"', '= "0.2.0"')
-    with pytest.raises(BuildlibError, match="it has lib-http 0.1.0, whose version is 0.2.0; run `cd services/svc-a &&"):
+    with pytest.raises(
+        BuildlibError, match=r"it has lib-http 0.1.0, whose version is 0.2.0; run `cd services/svc-a &&"
+    ):
         lock_of(world, path).check(member_of(world, "libs/lib-http", text=text))
 
 

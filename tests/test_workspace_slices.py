@@ -292,3 +292,78 @@ def test_many_services_with_many_libraries_take_little_time(tree: Tree) -> None:
             assert len(slices.of(slices.workspace.projects[f"s{i}"])) == 2
         seconds.append(time.perf_counter() - started)
     assert seconds[0] < 15 and seconds[1] < seconds[0] / 10
+
+
+# -- lists: pylock.toml, requirements.txt
+
+
+def _list(*names: str) -> str:
+    return "".join(f"{name}==1 --hash={HASH}\n" for name in names)
+
+
+@pytest.fixture
+def unlocked(tree: Tree) -> Tree:
+    (tree.root / "services/s/uv.lock").unlink()
+    return tree
+
+
+@pytest.mark.parametrize("where", ["services/s/", ""])
+def test_a_list_is_the_lock_of_the_project_beside_it_and_of_those_below_it_that_it_serves(
+    unlocked: Tree, where: str
+) -> None:
+    unlocked.write(f"{where}requirements.txt", _list("httpx", "idna"))
+    assert unlocked.pins() == ["httpx==1", "idna==1"]
+
+
+def test_a_list_that_lacks_what_a_library_gained_is_stale(unlocked: Tree) -> None:
+    unlocked.write("services/s/requirements.txt", _list("httpx", "idna"))
+    unlocked.project("libs/lib", "idna", "attrs")
+    said = "services/s/requirements.txt: it is older than libs/lib/pyproject.toml: attrs is not in it; run `cd services/s &&"
+    assert unlocked.fault().startswith(said)
+    unlocked.write("services/s/requirements.txt", _list("httpx", "idna", "attrs"))
+    unlocked.project("libs/lib", "idna>=2", "attrs")
+    assert "libs/lib/pyproject.toml: idna>=2 is not in it, which has idna 1; run" in unlocked.fault()
+
+
+def test_an_extra_of_a_library_that_a_list_lacks_is_stale(unlocked: Tree) -> None:
+    unlocked.write("services/s/requirements.txt", _list("httpx", "idna"))
+    unlocked.project("services/s", "lib[fast]", "httpx")
+    unlocked.project("libs/lib", "idna", more='[project.optional-dependencies]\nfast = ["numpy"]\n')
+    assert "numpy is not in it" in unlocked.fault()
+
+
+@pytest.mark.parametrize("text", ["flask\n", "-r gone.txt\n", "--find-links x\n", "no requirement\n", "a==1\n"])
+def test_a_plain_requirements_file_breaks_nobody_who_has_a_lock_or_needs_none(tree: Tree, text: str) -> None:
+    for where in ("services/s", "services/plain", "."):
+        tree.write(f"{where}/requirements.txt", text)
+    tree.project("services/plain", "pure")
+    tree.project("libs/pure")
+    assert tree.pins() == ["httpx==1.0", "idna==3.1"] and tree.pins("plain") == []
+
+
+def test_a_plain_requirements_file_that_is_the_only_one_is_told_to_be_hashed(unlocked: Tree) -> None:
+    unlocked.write("services/s/requirements.txt", "httpx==1\nidna==1\n")
+    assert unlocked.fault() == (
+        "services/s/requirements.txt:1: httpx 1 has no hash; run `cd services/s && uv pip compile --universal"
+        " --generate-hashes requirements.txt -o requirements.txt`"
+    )
+
+
+def test_what_a_list_includes_is_watched_and_counts(unlocked: Tree) -> None:
+    unlocked.write("services/s/requirements.txt", "-r ../../base.txt\n" + _list("httpx"))
+    unlocked.write("base.txt", _list("idna"))
+    slices = unlocked.slices()
+    assert "base.txt" in slices.files(slices.workspace.projects["s"])
+    memo: Memo = {}
+    assert unlocked.pins(memo=memo) == ["httpx==1", "idna==1"]
+    unlocked.write("base.txt", _list("attrs"))
+    with pytest.raises(BuildlibError, match="idna is not in it"):
+        unlocked.pins(memo=memo)
+
+
+def test_a_named_pylock_at_the_root_is_for_the_project_of_that_name(unlocked: Tree) -> None:
+    wheel = '{ url = "https://files.pythonhosted.org/%s-1-py3-none-any.whl", hashes = { sha256 = "' + "0" * 64 + '" } }'
+    entries = "".join(f'[[packages]]\nname = "{n}"\nversion = "1"\nwheels = [{wheel % n}]\n' for n in ("httpx", "idna"))
+    unlocked.write("pylock.s.toml", f'lock-version = "1.0"\ncreated-by = "x"\n{entries}')
+    unlocked.write("pylock.toml", 'lock-version = "1.0"\ncreated-by = "x"\npackages = []\n')
+    assert unlocked.pins() == ["httpx==1", "idna==1"]
