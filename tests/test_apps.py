@@ -159,3 +159,22 @@ def test_versions_that_only_the_build_knows_are_judged_when_wheels_are_staged(wo
     assert not world.path("services/svc/dist").exists()
     world.edit("services/svc/pyproject.toml", "lib<2", "lib<4")
     assert world.good().word("stage:svc") == "built"
+
+
+def test_nothing_is_made_of_what_needs_a_project_that_cannot_be_read(world: World) -> None:
+    base = world.library("base")
+    world.library("app", "base")
+    world.library("other")
+    world.service("svc", "app")
+    world.write(f"{base}/pyproject.toml", "name = [")
+    run = world.doit()
+    assert run.code != 0 and run.err.count("libs/base/pyproject.toml") == 1
+    assert run.ran == ["wheel:base", "wheel:other"] and run.word("wheel:base") == "failed"
+    assert {run.word(task) for task in ("wheel:app", "wheel:svc", "requirements:svc", "stage:svc")} == {"skipped"}
+    assert set(world.outputs()) == {
+        ".buildlib/wheels/other/other-1.0-py3-none-any.whl",
+        "libs/other/dist/other-1.0-py3-none-any.whl",
+    }
+    world.library("base")
+    assert world.good().word("stage:svc") == "built"
+    assert world.good().ran == []

@@ -76,6 +76,9 @@ def _ask(step: Step, project: Project, workshop: Workshop) -> tuple[Step, tuple[
     """Build the wheel and read its metadata. Raises `BuildlibError` if it cannot be built."""
     from buildlib.execute.stage import remove_room
 
+    if step.needs:
+        cause = f"its dependencies are dynamic, and its build needs {step.needs[0].replace(':', ' ', 1)}"
+        raise BuildlibError(project.pyproject, cause, "list them in [project], or lock them")
     for _ in range(ATTEMPTS):
         if step.problem is not None:
             raise step.problem.error()

@@ -23,7 +23,8 @@ def applies(project: Project, facts: Facts) -> bool:
 def describe(project: Project, facts: Facts) -> Step:
     """Return the step: its parts are the pins, so another service's part of the lock changes nothing."""
     parts = dict([facts.action_part(VERB)])
-    step = Step(f"requirements:{project.name}", VERB, project.name, parts=parts, problem=project.problem)
+    needs = facts.broken(project)
+    step = Step(f"requirements:{project.name}", VERB, project.name, needs, parts, problem=project.problem)
     if project.problem is not None:
         return step
     try:

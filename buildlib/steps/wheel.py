@@ -43,9 +43,10 @@ def describe(project: Project, facts: Facts) -> Step:
         return replace(step, files=(project.pyproject,))
     local = " ".join(_local_names(project, facts))
     try:
-        needs = tuple(f"wheel:{name}" for name in facts.tools.local(project))
+        built_first = tuple(f"wheel:{name}" for name in facts.tools.local(project))
     except BuildlibError as error:
         return replace(step, files=files, problem=Problem.of(error))
+    needs = tuple(dict.fromkeys((*built_first, *facts.broken(project))))
     step = Step(step.name, VERB, project.name, needs, files=files, parts=dict([facts.action_part(VERB)]))
     return with_parts(
         step,

@@ -62,6 +62,11 @@ class Facts:
         """Return the names of all local dependencies of project `name`, sorted."""
         return self.slices.closure(name)
 
+    def broken(self, project: Project) -> tuple[str, ...]:
+        """Return the steps that say what is wrong with what `project` needs: nothing is made on top of such a thing."""
+        projects = self.workspace.projects
+        return tuple(f"wheel:{name}" for name in self.closure(project.name) if projects[name].problem is not None)
+
     def inputs(self, project: Project) -> tuple[str, ...]:
         """Return the sorted paths of all input files below a project's folder."""
         return self.tree.listings([project.path], self.nested)[project.path]
