@@ -1,6 +1,8 @@
 """pylock.toml and hashed requirements.txt: lists of packages, on files that uv, pip and pip-compile made."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -356,3 +358,27 @@ def test_the_command_is_the_one_of_the_tool_that_made_it(maker: str) -> None:
     text = f'lock-version = "1.0"\ncreated-by = "{maker}"\npackages = []\n'
     fault = the_fault(lambda: parse("svc/pylock.toml", text.encode()).check(a_member("a"), AMD))
     assert f"run `cd svc && {maker} " in fault and "pylock.toml" in fault.partition("run")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", UNIVERSAL)
+def test_pip_takes_the_slice_in_hash_mode_and_installs_no_more(file: str, tmp_path: Path) -> None:
+    target = Target(".".join(map(str, sys.version_info[:3])), "linux/amd64")
+    pins = lock_of(file).slice(member_of("svc-a"), target)
+    (tmp_path / "requirements.txt").write_text(requirements_text(pins))
+    pip = [
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+        "--report",
+        "report.json",
+        "--require-hashes",
+    ]
+    argv = [sys.executable, "-m", *pip, "-r", "requirements.txt"]
+    run = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    found = {each["metadata"]["name"].lower().replace("_", "-") for each in report["install"]}
+    assert found == {pin.name for pin in pins}
