@@ -64,5 +64,5 @@ def test_no_network_is_one_line(tmp_path: Path) -> None:
         "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
         "UV_HTTP_RETRIES": "0",
     }
-    with pytest.raises(BuildlibError, match=r"pylock.toml: cannot reach .*; connect to the network and run again"):
+    with pytest.raises(BuildlibError, match=r"pylock\.toml: cannot reach .*; connect to the network and run again"):
         compiled("six", environ=nowhere, cache=str(tmp_path))
