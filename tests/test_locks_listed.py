@@ -1,6 +1,7 @@
 """pylock.toml and hashed requirements.txt: lists of packages, on files that uv, pip and pip-compile made."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -382,3 +383,22 @@ def test_pip_takes_the_slice_in_hash_mode_and_installs_no_more(file: str, tmp_pa
     report = json.loads((tmp_path / "report.json").read_text())
     found = {each["metadata"]["name"].lower().replace("_", "-") for each in report["install"]}
     assert found == {pin.name for pin in pins}
+
+
+@pytest.mark.parametrize("file", UNIVERSAL)
+def test_truncated_and_mutated_lists_raise_nothing_but_our_error(file: str) -> None:
+    data = (FIXTURES / "services/svc-a" / file).read_bytes()
+    chance = random.Random(4)
+    for _ in range(150):
+        start, length = chance.randrange(len(data)), chance.choice((0, 1, 3, 40))
+        put = chance.choice(
+            (b"", b"\\", b"'", b"[", b" = ", b"-r x", b"-e", b"\n", b";", b"@ ", b"://", b"\xff", b"#", b"1")
+        )
+        broken = data[:start] if chance.random() < 0.2 else data[:start] + put + data[start + length :]
+        try:
+            lock = parse(f"svc/{file}", broken)
+            lock.check(member_of("svc-a"), AMD)
+            requirements_text(lock.slice(member_of("svc-a"), AMD))
+            lock.knows(a_member("click", path="other"))
+        except BuildlibError as error:
+            assert "\n" not in str(error) and "; " in str(error)
