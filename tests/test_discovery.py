@@ -1,10 +1,12 @@
 """Where projects are looked for: our globs, else uv's members, else the usual folders; and what kind each is."""
 # ruff: noqa: E501 (each pyproject.toml is one line)
 
+import time
 from pathlib import Path
 
 import pytest
 from test_workspace_read import Tree, problem
+from world import World
 
 from buildlib.errors import BuildlibError
 
@@ -27,7 +29,15 @@ def skipped(tree: Tree) -> list[str]:
 
 
 def test_each_project_below_the_usual_folders_counts_at_any_depth(tree: Tree) -> None:
-    for path in ("libs/a", "libs/group/deep/b", "packages/c", "packages/c/plugins/d", "services/s", "apps/web/t", "stack/u"):
+    for path in (
+        "libs/a",
+        "libs/group/deep/b",
+        "packages/c",
+        "packages/c/plugins/d",
+        "services/s",
+        "apps/web/t",
+        "stack/u",
+    ):
         tree.project(path)
     for path in ("tools/x", "x", "docs/libs/y"):
         tree.project(path)
@@ -68,9 +78,14 @@ def test_one_that_is_to_be_built_and_has_no_project_table_is_an_error_everywhere
 
 def test_the_root_is_a_project_only_if_it_needs_what_is_here_but_its_paths_are_followed(tree: Tree) -> None:
     tree.project("shared/a")
-    tree.write("pyproject.toml", '[project]\nname = "top"\n[dependency-groups]\ndev = ["a"]\n[tool.uv.sources]\na = {path = "shared/a"}\n')
+    tree.write(
+        "pyproject.toml",
+        '[project]\nname = "top"\n[dependency-groups]\ndev = ["a"]\n[tool.uv.sources]\na = {path = "shared/a"}\n',
+    )
     assert set(kinds(tree)) == {"shared/a"}
-    tree.write("pyproject.toml", '[project]\nname = "top"\ndependencies = ["a"]\n[tool.uv.sources]\na = {path = "shared/a"}\n')
+    tree.write(
+        "pyproject.toml", '[project]\nname = "top"\ndependencies = ["a"]\n[tool.uv.sources]\na = {path = "shared/a"}\n'
+    )
     assert set(kinds(tree)) == {"", "shared/a"}
     tree.write("pyproject.toml", '[tool.poetry]\nname = "top"\n[tool.poetry.dependencies]\na = {path = "shared/a"}\n')
     assert set(kinds(tree)) == {"", "shared/a"}
@@ -88,7 +103,10 @@ def test_a_path_dependency_is_followed_wherever_it_leads_in_the_workspace(tree: 
 
 
 def test_the_members_of_uvs_workspace_are_the_projects_and_so_is_a_root_with_a_project_table(tree: Tree) -> None:
-    tree.write("pyproject.toml", '[project]\nname = "top"\n[tool.uv.workspace]\nmembers = ["libs/*", "./apps/*/"]\nexclude = ["libs/old*"]\n')
+    tree.write(
+        "pyproject.toml",
+        '[project]\nname = "top"\n[tool.uv.workspace]\nmembers = ["libs/*", "./apps/*/"]\nexclude = ["libs/old*"]\n',
+    )
     for path in ("libs/a", "libs/old-b", "apps/web", "packages/c"):
         tree.project(path)
     assert kinds(tree) == {"": "library", "libs/a": "library", "apps/web": "service"}
@@ -119,16 +137,24 @@ def test_a_member_without_a_project_is_an_error(tree: Tree) -> None:
 
 
 def test_our_globs_have_the_last_word_over_uvs_members(tree: Tree) -> None:
-    tree.write("pyproject.toml", '[project]\nname = "top"\n[tool.buildlib]\nservices = ["x/s"]\n[tool.uv.workspace]\nmembers = ["x/*"]\n')
+    tree.write(
+        "pyproject.toml",
+        '[project]\nname = "top"\n[tool.buildlib]\nservices = ["x/s"]\n[tool.uv.workspace]\nmembers = ["x/*"]\n',
+    )
     for path in ("x/s", "x/t", "libs/a"):
         tree.project(path)
     assert kinds(tree) == {"x/s": "service", "libs/a": "library"} and tree.read().is_uvs
 
 
-@pytest.mark.parametrize("text", ["[tool.uv.workspace]\nmembers = 'x'\n", "[tool.uv]\nworkspace = 5\n", "[tool]\nuv = 5\n"])
+@pytest.mark.parametrize(
+    "text", ["[tool.uv.workspace]\nmembers = 'x'\n", "[tool.uv]\nworkspace = 5\n", "[tool]\nuv = 5\n"]
+)
 def test_a_wrong_workspace_table_is_one_line(tree: Tree, text: str) -> None:
     tree.write("pyproject.toml", text)
-    with pytest.raises(BuildlibError, match=r"^pyproject\.toml: tool\.uv(\.workspace)?(\.members)? (is not a table|has the wrong type); "):
+    with pytest.raises(
+        BuildlibError,
+        match=r"^pyproject\.toml: tool\.uv(\.workspace)?(\.members)? (is not a table|has the wrong type); ",
+    ):
         tree.read()
 
 
@@ -196,7 +222,15 @@ def test_with_explicit_globs_only_their_directories_are_watched(tree: Tree) -> N
     tree.write("pyproject.toml", '[tool.buildlib]\nlibs = ["libs/*"]\nservices = ["services/*"]\n')
     tree.project("libs/a")
     tree.write("libs/a/src/a/x.py", "")
-    assert set(tree.read().looked) == {".", "libs", "services", "pyproject.toml", ".python-version", "buildlib.lock", "dodo.py"}
+    assert set(tree.read().looked) == {
+        ".",
+        "libs",
+        "services",
+        "pyproject.toml",
+        ".python-version",
+        "buildlib.lock",
+        "dodo.py",
+    }
 
 
 # -- lock
@@ -209,4 +243,42 @@ def test_lock_is_auto_or_nothing_and_a_projects_own_word_counts(tree: Tree) -> N
     tree.project("libs/c", more='[tool.buildlib]\nlock = "yes"\n')
     workspace = tree.read()
     assert [workspace.projects[n].config.lock for n in "ab"] == ["auto", ""]
-    assert problem(workspace, "c") == 'libs/c/pyproject.toml: tool.buildlib.lock is \'yes\'; write lock = "auto", or leave it out'
+    assert (
+        problem(workspace, "c")
+        == "libs/c/pyproject.toml: tool.buildlib.lock is 'yes'; write lock = \"auto\", or leave it out"
+    )
+
+
+# -- the next run
+
+
+def settled(world: World) -> World:
+    """Build until a run is answered from the index, which trusts nothing younger than the look at it."""
+    world.good()
+    time.sleep(0.2)
+    world.good()
+    return world
+
+
+@pytest.mark.parametrize("asked", [(), ("build:a",)])
+def test_a_new_project_deep_in_another_is_noticed_by_the_next_run(world: World, asked: tuple[str, ...]) -> None:
+    world.library("a")
+    world.write("libs/a/a/deep/x.py", "")
+    settled(world).library("deep", folder="libs/a/a")
+    assert "wheel:a" in world.good(*asked).ran  # what is another project's is no input any more
+    assert "build:deep" in world.good("list", "-q").out
+
+
+def test_a_new_dockerfile_makes_a_library_a_service_in_the_next_run(world: World) -> None:
+    world.library("a")
+    settled(world).write("libs/a/Dockerfile", "FROM scratch\n")
+    assert {"requirements:a", "stage:a"} <= set(world.good().ran)
+
+
+def test_a_template_is_named_when_something_runs_or_is_listed_and_never_by_a_no_op(world: World) -> None:
+    world.library("a")
+    world.write("libs/t/pyproject.toml", '[project]\nname = "{{ x }}"\n')
+    said = "libs/t/pyproject.toml: a template (its name is '{{ x }}'); skipped\n"
+    assert world.good().err == said and world.good("list").err == said
+    assert world.good().err == ""
+    assert settled(world).good().err == ""
