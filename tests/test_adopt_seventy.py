@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from adopt import (
+    WORKSPACES,
     Adopted,
     Repository,
     adopt,
@@ -19,7 +20,6 @@ from adopt import (
     requires,
     run,
 )
-from uv import find_uv_bin
 from world import World
 
 pytestmark = pytest.mark.slow
@@ -169,7 +169,8 @@ def paths() -> dict[str, str]:
 def adopted(tmp_path_factory: pytest.TempPathFactory, cache: Path, paths: dict[str, str]) -> Adopted:
     repository = Repository(tmp_path_factory.mktemp("seventy") / "w", cache)
     paths.update(write_seventy(repository))
-    run(find_uv_bin(), "lock", "-q", cwd=repository.root)
+    # `uv lock` of it asks seventy backends, which takes half a minute: made once.
+    repository.write("uv.lock", (WORKSPACES / "seventy/uv.lock").read_bytes())
     repository.commit()
     return adopt(repository)
 
