@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from buildlib.errors import BuildlibError
 from buildlib.workspace import graph
-from buildlib.workspace.locks import Lock, Member, Pin, Target, included, lock_files, missing, parse
+from buildlib.workspace.locks import Lock, Member, Pin, Target, included, lock_files, may_include, missing, parse
 from buildlib.workspace.locks.base import marker_holds
 from buildlib.workspace.metadata import parse_toml
 from buildlib.workspace.model import Project, Workspace
@@ -54,7 +54,7 @@ class Slices:
 
     def _included(self, locks: Iterable[str]) -> list[str]:
         """Return the files that those of `locks` are read from that are there, besides themselves."""
-        there = [path for path in locks if self.tree.entry(path) is not None]
+        there = [path for path in locks if may_include(path) and self.tree.entry(path) is not None]
         return [further for path in there for further in included(path, self.tree.read(path), self._content)]
 
     def _content(self, path: str) -> bytes | None:
