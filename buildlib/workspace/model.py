@@ -100,7 +100,7 @@ class Workspace:
 
     Attributes:
         looked: every path that reading depended on besides the projects' own files (configuration, globs' directories).
-        problems: what is wrong with directories that are therefore no projects.
+        problems: what is skipped though it looks like a project (a template), and why.
         is_uvs: whether uv manages it (`[tool.uv.workspace]`): then uv's rule says what is a package.
     """
 
