@@ -1,5 +1,4 @@
 """Where projects are looked for: our globs, else uv's members, else the usual folders; and what kind each is."""
-# ruff: noqa: E501 (each pyproject.toml is one line)
 
 import time
 from pathlib import Path

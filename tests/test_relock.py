@@ -1,4 +1,4 @@
-"""`lock = "auto"`: a service's `pylock.toml`, made by the real uv, and made anew when what the service needs changes."""
+"""`lock = "auto"`: a service's `pylock.toml`, made by the real uv, and made anew when what it needs changes."""
 
 import pytest
 from world import World

@@ -191,7 +191,7 @@ def _begun(cmd: Any, proof: quick.Proof | None) -> Any:
     session = cmd.engine.session = Session(acts=True, proof=proof)
     session.begin()
     if not session.workspace.projects:
-        cure = "set libs and services in [tool.buildlib] to globs of their directories (docs/adopt.md)"
+        cure = "set libs and services in [tool.buildlib] to globs of their directories"
         said.err(f"pyproject.toml: no projects; {cure}")
     if cmd.engine.params.get("verbosity") == 2:
         session.stream = lambda text: said.err(text.rstrip("\n"))
