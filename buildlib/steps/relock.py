@@ -4,10 +4,10 @@ The lock is a `pylock.toml` (PEP 751) in the service's folder: a file to commit,
 when. Does not know how to resolve (that is `toolchain/`).
 """
 
-import os
 from collections.abc import Callable, Mapping
 
 from buildlib.errors import BuildlibError
+from buildlib.steps.committed import write
 from buildlib.steps.workshop import Facts
 from buildlib.workspace import graph
 from buildlib.workspace.model import Project
@@ -34,7 +34,7 @@ def relock(project: Project, facts: Facts, compiled: Compile) -> str:
     local = facts.workspace.projects.keys()
     wanted = sorted({str(d) for d in graph.needs(facts.workspace, project.name) if d.name not in local})
     previous = facts.tree.read(path) if facts.tree.entry(path) else None
-    _write(path, compiled(wanted, facts.slices.target(project).python, previous))
+    write(path, compiled(wanted, facts.slices.target(project).python, previous))
     return path
 
 
@@ -52,18 +52,6 @@ def _lacks(project: Project, facts: Facts, path: str) -> bool:
     except BuildlibError:
         return True
     return False
-
-
-def _write(path: str, content: bytes) -> None:
-    temporary = f".buildlib/tmp/{LOCK}"
-    try:
-        os.makedirs(".buildlib/tmp", exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        cause = f"cannot be written ({error.strerror or error})"
-        raise BuildlibError(path, cause, "make room for it, and let it be a file that you may write") from None
 
 
 def compiler(environ: Mapping[str, str], cache: str) -> Compile:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from buildlib.errors import BuildlibError
 from buildlib.steps.buildneeds import BuildNeeds, build_needs, check_acyclic, local_name
+from buildlib.steps.committed import write
 from buildlib.steps.vcs import ASKING, Repository, find_repository
 from buildlib.toolchain import lockfile
 from buildlib.toolchain.lockfile import Pin, ToolLock
@@ -181,15 +182,7 @@ class Tools:
             self._store()
 
     def _store(self) -> None:
-        temporary = f".buildlib/tmp/{LOCK}"
-        try:
-            os.makedirs(".buildlib/tmp", exist_ok=True)
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.write(lockfile.dump(self.lock))
-            os.replace(temporary, LOCK)
-        except OSError as error:
-            cause = f"cannot be written ({error.strerror or error})"
-            raise BuildlibError(LOCK, cause, "make room for it, and let it be a file that you may write") from None
+        write(LOCK, lockfile.dump(self.lock).encode())
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
