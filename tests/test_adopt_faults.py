@@ -130,6 +130,13 @@ CASES = {
         USES,
         {"libs/x", "libs/y", "libs/z", "services/uses"},
     ),
+    "cycle-with-a-service": Fault(
+        both(lambda w: library(w, "libs/x", needs=["uses"]), used("x")),
+        "services/uses/pyproject.toml: its dependencies form a cycle: uses -> x -> uses; remove one of them",
+        {"wheel:x", "wheel:uses"},
+        {"requirements:uses", "stage:uses"},
+        {"libs/x", "services/uses"},
+    ),
     "path-dependency-that-is-not-there": Fault(
         both(
             lambda w: library(w, "libs/lost", '[tool.uv.sources]\ngone = {path = "../gone"}\n', needs=["gone"]),
@@ -445,7 +452,14 @@ def test_a_template_is_skipped_and_named_once_and_is_no_fault(healthy: World, na
 
 
 @pytest.mark.parametrize(
-    "name", ["pyproject-no-toml", "two-projects-with-one-name", "cycle-of-three", "no-lock-though-needed"]
+    "name",
+    [
+        "pyproject-no-toml",
+        "two-projects-with-one-name",
+        "cycle-of-three",
+        "cycle-with-a-service",
+        "no-lock-though-needed",
+    ],
 )
 def test_init_writes_what_is_missing_in_a_repository_with_a_fault_and_names_it(
     tmp_path: Path, cache: Path, name: str

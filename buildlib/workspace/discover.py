@@ -147,7 +147,9 @@ def _below(tree: Tree, real: Callable[[str], str], looked: set[str]) -> Iterator
             continue
         seen.add(place)
         looked.add(place or ".")
-        if is_project := tree.entry(posixpath.join(place, "pyproject.toml")) is not None:
+        path = posixpath.join(place, "pyproject.toml")
+        # A directory of that name is none, but somebody meant one: reading it says so.
+        if is_project := tree.entry(path) is not None or tree.is_directory(path):
             yield Place(directory, kind, named=False)
         todo += [(child, kind) for child in reversed([*children(tree, place, is_project)]) if child not in seen]
 

@@ -48,10 +48,10 @@ def exact(workspace: Workspace) -> Globs:
 
 def _clashing(tree: Tree, workspace: Workspace) -> dict[str, str]:
     """Return the directories that a clash of names hides, with their kind: they stay part of the workspace."""
-    found = {}
+    found, known = {}, workspace.paths
     for project in workspace.projects.values():
         place = posixpath.dirname(project.problem.place) if project.problem else project.path
-        if place != project.path and tree.entry(posixpath.join(place, "pyproject.toml")) is not None:
+        if place not in known and tree.entry(posixpath.join(place, "pyproject.toml")) is not None:
             found[place] = project.kind
     return found
 

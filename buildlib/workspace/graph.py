@@ -142,12 +142,17 @@ def _no_project(name: str, directory: str, by_path: Mapping[str, Project]) -> tu
 
 
 def _cycles(workspace: Workspace) -> Iterable[tuple[str, Problem]]:
-    """Yield every project on a cycle of main dependencies, with the shortest cycle that it is on, named in full."""
+    """Yield every project on a cycle of main dependencies, with the shortest cycle that it is on, named in full.
+
+    All on one cycle have the same problem, at the first of them by name: it is one fault, and is said once.
+    """
     edges = _knotted({n: _direct(workspace, p) for n, p in workspace.projects.items()})
     for name in edges:
-        if cycle := _shortest_cycle(name, edges):
-            cause = f"its dependencies form a cycle: {' -> '.join(cycle)}"
-            yield name, Problem(workspace.projects[name].pyproject, cause, "remove one of them")
+        if cycle := _shortest_cycle(name, edges)[1:]:
+            first = cycle.index(min(cycle))
+            around = [*cycle[first:], *cycle[: first + 1]]
+            cause = f"its dependencies form a cycle: {' -> '.join(around)}"
+            yield name, Problem(workspace.projects[around[0]].pyproject, cause, "remove one of them")
 
 
 def _direct(workspace: Workspace, project: Project) -> list[str]:

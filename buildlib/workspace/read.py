@@ -104,11 +104,12 @@ class _Reader:
         data: bytes | None = None
         try:
             entry = self.tree.entry(path)
-            if entry is None:
+            if entry is None and not self.tree.is_directory(path):
                 self.looked.add(place or ".")
                 return None
-            # Of a link the entry knows only where it points.
-            key = (place, kind, entry.sha256 or hashlib.sha256(self.tree.read(path)).hexdigest(), self.stamp)
+            # Of a link the entry knows only where it points; a directory is none, and reading it says so.
+            sha256 = entry.sha256 if entry is not None else ""
+            key = (place, kind, sha256 or hashlib.sha256(self.tree.read(path)).hexdigest(), self.stamp)
             if key not in self.memo:
                 data = self.tree.read(path)
                 self.memo[key] = read_metadata(place, data, kind, self.config)
