@@ -90,6 +90,20 @@ def test_the_root_is_a_project_only_if_it_needs_what_is_here_but_its_paths_are_f
     assert set(kinds(tree)) == {"", "shared/a"}
 
 
+def test_a_root_that_is_all_there_is_is_the_project(tree: Tree) -> None:
+    tree.write("pyproject.toml", '[project]\nname = "top"\nversion = "1"\n')
+    assert kinds(tree) == {"": "library"}
+    tree.write("Dockerfile", "FROM scratch\n")
+    assert kinds(tree) == {"": "service"}
+    tree.project("libs/a")
+    assert kinds(tree) == {"libs/a": "library"}
+
+
+def test_what_is_wrong_with_a_root_that_is_all_there_is_is_said(tree: Tree) -> None:
+    tree.write("pyproject.toml", '[project]\nname = "top"\nversion = "1"\ndependencies = "a"\n')
+    assert problem(tree.read(), "top").startswith("pyproject.toml: dependencies is no list")
+
+
 def test_a_path_dependency_is_followed_wherever_it_leads_in_the_workspace(tree: Tree) -> None:
     tree.project("services/s", "a", more='[tool.poetry.group.dev.dependencies]\na = {path = "../../x/a"}\n')
     tree.project("x/a", more='[tool.poetry.dev-dependencies]\nb = {path = "../b"}\n')

@@ -127,13 +127,15 @@ class _Reader:
     def searched_root(self) -> Iterable[Project]:
         """Yield the root, if it is a project: what its path dependencies reach counts, those of its groups too.
 
-        It is one of the workspace only if it needs what is here: many a root only names tools for the others.
+        It is one of the workspace only if it needs what is here, or if it is all there is: many a root only names tools
+        for the others.
         """
         root = self._project("", "library", named=False)
-        if root is None or root.problem is not None:
+        if root is None or (root.problem is not None and self.found):
             return
         yield root
-        if any(d.name in root.declared_paths or d.name in root.members for d in root.dependencies):
+        alone = not self.found and not root.declared_paths
+        if alone or any(d.name in root.declared_paths or d.name in root.members for d in root.dependencies):
             self.add("")
 
     def follow_paths(self, todo: list[Project]) -> None:
