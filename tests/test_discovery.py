@@ -63,6 +63,26 @@ def test_a_project_with_a_dockerfile_in_its_own_folder_is_a_service(tree: Tree) 
     assert kinds(tree) == {"libs/a": "service", "libs/b": "library"}
 
 
+def test_a_link_to_a_library_among_services_makes_no_service_of_it(tree: Tree) -> None:
+    tree.project("libs/a")
+    tree.project("services/s")
+    (tree.root / "services/s/common").symlink_to("../../libs/a")
+    (tree.root / "services/b").symlink_to("../libs/a")
+    assert kinds(tree) == {"libs/a": "library", "services/s": "service"}
+
+
+def test_a_poetry_project_that_is_no_package_needs_no_name(tree: Tree) -> None:
+    tree.write("apps/Web_1/pyproject.toml", "[tool.poetry]\npackage-mode = false\n")
+    tree.write("apps/other/pyproject.toml", "[tool.poetry]\npackage-mode = true\n")
+    tree.project("core/x", name="x")
+    root = '[tool.poetry]\npackage-mode = false\n[tool.poetry.group.dev.dependencies]\nx = {path = "core/x"}\n'
+    tree.write("pyproject.toml", root)
+    workspace = tree.read()
+    assert kinds(tree) == {"apps/Web_1": "service", "apps/other": "service", "core/x": "library"}
+    assert workspace.projects["web-1"].package is False and workspace.projects["web-1"].problem is None
+    assert problem(workspace, "other").startswith("apps/other/pyproject.toml: the project has no name;")
+
+
 def test_a_pyproject_that_only_has_tools_in_it_is_silently_none(tree: Tree) -> None:
     tree.write("libs/pyproject.toml", "[tool.ruff]\n")
     tree.write("libs/a/pyproject.toml", "[tool.poetry.group.dev.dependencies]\npytest = '*'\n")

@@ -118,6 +118,16 @@ def test_what_contradicts_is_one_line_and_nothing_is_written(
     assert done.stderr.startswith(f"ERROR: {said}") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["dodo.py", ".gitignore"])
+def test_a_directory_in_place_of_a_file_is_one_line_and_nothing_is_written(fresh: Fresh, name: str) -> None:
+    fresh.library("a")
+    fresh.write(f"{name}/x", "")
+    before = fresh.files()
+    done = fresh.init()
+    assert done.returncode != 0 and fresh.files() == before
+    assert done.stderr.startswith(f"ERROR: {name}: cannot be read (Is a directory);") and done.stderr.count("\n") == 1
+
+
 def test_the_members_of_uvs_workspace_become_the_globs(fresh: Fresh) -> None:
     root = '[project]\nname = "top"\nversion = "1"\n[tool.uv.workspace]\nmembers = ["x/*", "y"]\n'
     fresh.write("pyproject.toml", root)

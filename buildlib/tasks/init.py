@@ -158,9 +158,9 @@ class _Edited:
 
 
 def _dodo(tree: WorkingTree) -> Change | None:
+    text = _text(tree, DODO)
     if tree.entry(DODO) is None:
         return Change(DODO, DODO_TEXT, "new")
-    text = _text(tree, DODO)
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError) as error:

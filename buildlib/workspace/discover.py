@@ -143,6 +143,10 @@ def _below(tree: Tree, real: Callable[[str], str], looked: set[str]) -> Iterator
     while todo:
         directory, kind = todo.pop()
         place = real(directory)
+        # What a link leads to counts as what it is where it lies, if that is searched too.
+        if place != directory and place.partition("/")[0] in FOLDERS:
+            looked.add(directory)
+            continue
         if place in seen or place.startswith(("..", "/")) or not tree.is_directory(place or "."):
             continue
         seen.add(place)

@@ -98,7 +98,7 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
     main, optional = _dependencies(project, poetry, place)
     system = _table(raw, "build-system", place)
     return Project(
-        name=_name(project, poetry, place),
+        name=_name(path, project, poetry, place),
         path=path,
         kind=kind,
         package=_is_package(raw, tool, poetry),
@@ -134,12 +134,14 @@ def _string(value: Any, place: str, key: str) -> str:
     return value
 
 
-def _name(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
+def _name(path: str, project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
     from packaging.utils import InvalidName, canonicalize_name
 
     if not project and not poetry:
         raise BuildlibError(place, "no [project] table", "add one with name and version")
     name = project.get("name") or poetry.get("name")
+    if not (name or project) and poetry.get("package-mode") is False:
+        name = likely_name(path, b"")  # Poetry wants a name of packages only
     if not name:
         raise BuildlibError(place, "the project has no name", "add name to its [project] table")
     try:
