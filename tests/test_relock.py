@@ -35,6 +35,16 @@ def test_a_lock_that_does_not_fit_any_more_is_made_anew_with_the_old_versions_wh
     assert auto.good().ran == []
 
 
+def test_a_lock_that_somebody_else_made_stays_even_when_it_does_not_fit(auto: World) -> None:
+    auto.good()
+    others = auto.read(LOCK).partition("\n")[2]
+    auto.write(LOCK, others)
+    auto.edit("libs/lib/pyproject.toml", '"six<1.17"', '"six", "idna==3.6"')
+    run = auto.doit()
+    assert run.code != 0 and run.err.count(f"{LOCK}: it ") == 1
+    assert auto.read(LOCK) == others
+
+
 @pytest.mark.parametrize("task", [(), ("build:svc",)])
 def test_a_deleted_lock_is_made_again(auto: World, task: tuple[str, ...]) -> None:
     auto.good()

@@ -14,6 +14,9 @@ from buildlib.workspace.model import Project
 
 LOCK = "pylock.toml"
 
+OURS = b"# Made by buildlib (lock = \"auto\"), and made anew when what is needed changes.\n"
+"""How a lock begins that is ours to renew."""
+
 Compile = Callable[[list[str], str, bytes | None], bytes]
 """Makes a lock of PEP 508 requirements, for a Python, that keeps to what an earlier lock has where it can."""
 
@@ -33,8 +36,7 @@ def relock(project: Project, facts: Facts, compiled: Compile) -> str:
         return ""
     local = facts.workspace.projects.keys()
     wanted = sorted({str(d) for d in graph.needs(facts.workspace, project.name) if d.name not in local})
-    previous = facts.tree.read(path) if facts.tree.entry(path) else None
-    write(path, compiled(wanted, facts.slices.target(project).python, previous))
+    write(path, OURS + compiled(wanted, facts.slices.target(project).python, _previous(facts, path)))
     return path
 
 
@@ -46,12 +48,18 @@ def _lacks(project: Project, facts: Facts, path: str) -> bool:
     lock = facts.slices.lock_path(project)
     if lock not in ("", path) and not lock.endswith("requirements.txt"):
         return False
+    if not (_previous(facts, path) or OURS).startswith(OURS):
+        return False
     facts.slices.check_pythons(project)  # no lock would cure that
     try:
         facts.slices.of(project)
     except BuildlibError:
         return True
     return False
+
+
+def _previous(facts: Facts, path: str) -> bytes | None:
+    return facts.tree.read(path) if facts.tree.entry(path) else None
 
 
 def compiler(environ: Mapping[str, str], cache: str) -> Compile:
