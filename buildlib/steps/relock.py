@@ -14,7 +14,7 @@ from buildlib.workspace.model import Project
 
 LOCK = "pylock.toml"
 
-OURS = b"# Made by buildlib (lock = \"auto\"), and made anew when what is needed changes.\n"
+OURS = b'# Made by buildlib (lock = "auto"), and made anew when what is needed changes.\n'
 """How a lock begins that is ours to renew."""
 
 Compile = Callable[[list[str], str, bytes | None], bytes]
