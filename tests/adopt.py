@@ -168,15 +168,16 @@ def resolved_by_pip(file: Path) -> dict[str, str]:
 # -- stages
 
 
-def install(stage: Path, venv: Path) -> Path:
-    """Install a stage as its Dockerfile would, by pip, into a new environment; return its Python."""
+def install(stage: Path, venv: Path, by_pip: bool = True) -> Path:
+    """Install a stage as its Dockerfile would, by pip or by uv, into a new environment; return its Python."""
     run(find_uv_bin(), "venv", "-q", "--python", sys.executable, venv, cwd=stage)
     python = venv / "bin/python"
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile")
+    command = pip if by_pip else (find_uv_bin(), "pip", "install", "-q", "--python", python)
     if stage.joinpath("requirements.txt").read_text():
-        run(*pip, "--require-hashes", "-r", "requirements.txt", cwd=stage)
+        run(*command, "--require-hashes", "-r", "requirements.txt", cwd=stage)
     wheels = [*sorted(stage.glob("deps/*.whl")), *sorted(stage.glob("*.whl"))]
-    run(*pip, "--no-index", "--no-deps", *wheels, cwd=stage)
+    run(*command, "--no-index", "--no-deps", *wheels, cwd=stage)
     return python
 
 
