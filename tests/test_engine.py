@@ -259,6 +259,25 @@ def test_without_any_record_older_files_of_ours_still_go_and_foreign_ones_stay(c
     assert chain.path("libs/app/dist/kept.whl").exists()
 
 
+@pytest.mark.parametrize("there_and_back", [False, True])
+def test_a_project_moved_with_its_outputs_keeps_none_that_are_no_more(world: World, there_and_back: bool) -> None:
+    world.library("base")
+    world.library("app", "base")
+    world.good()
+    world.write("libs/app/dist/note.txt", "mine")
+    world.path("services").mkdir()
+    world.path("libs/app").rename(world.path("services/app"))
+    world.edit("services/app/pyproject.toml", "1.0", "2.0")
+    world.good()
+    expected = {"app-2.0-py3-none-any.whl", "deps/base-1.0-py3-none-any.whl", "requirements.txt", "note.txt"}
+    if there_and_back:
+        world.path("services/app").rename(world.path("libs/app"))
+        world.good()
+        expected = {"app-2.0-py3-none-any.whl", "note.txt"}
+    dist = next(world.root.glob("*/app/dist"))
+    assert {str(f.relative_to(dist)) for f in dist.rglob("*") if f.is_file()} == expected
+
+
 def test_an_ignore_file_between_the_root_and_a_project_counts(chain: World) -> None:
     import zipfile
 

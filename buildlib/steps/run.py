@@ -53,7 +53,7 @@ def run(
     try:
         step, products, word = _products(step, workshop, fetch)
         paths = _paths(step, workshop)
-        older = _owned(step, before, paths)
+        older = _owned(before, paths)
         announce([*places(products, paths), *older])
         outputs = publish(products, paths, older, step.name, room, workshop.ledger)
     finally:
@@ -71,11 +71,11 @@ def run(
     return Ran(record, parts, step)
 
 
-def _owned(step: Step, before: Record | None, paths: Callable[[str], tuple[str, ...]]) -> list[str]:
-    """Return the paths that are ours: as recorded; without a record (`.buildlib/` was deleted), as the files say."""
+def _owned(before: Record | None, paths: Callable[[str], tuple[str, ...]]) -> list[str]:
+    """Return the paths that are ours: as recorded, and as the files say (`.buildlib/` was deleted, a folder moved)."""
     recorded = [*(o.path for o in before.outputs), *before.intent] if before else []
     folders = {os.path.dirname(path) for path in paths("_") if "/dist/" in path or path.startswith("dist/")}
-    return recorded or [path for folder in folders for path in marked(folder, step.name)]
+    return list(dict.fromkeys([*recorded, *(path for folder in folders for path in marked(folder))]))
 
 
 def _paths(step: Step, workshop: Workshop) -> Callable[[str], tuple[str, ...]]:
