@@ -72,3 +72,10 @@ def test_a_backend_that_fails_is_that_projects_error_alone(dynamic: World) -> No
 def test_a_dynamic_cycle_is_named_in_full(dynamic: World) -> None:
     dynamic.edit("libs/base/pyproject.toml", "dependencies = []", 'dependencies = ["app"]')
     assert "its dependencies form a cycle: app -> base -> app" in dynamic.doit().err
+
+
+def test_the_file_that_a_backend_reads_is_the_reason_planned_and_run(dynamic: World) -> None:
+    dynamic.good()
+    dynamic.write("libs/app/needs.txt", "other\n")
+    (planned, *_) = json.loads(dynamic.good("plan", "wheel:app", "--json").out)
+    assert dynamic.good("wheel:app").reason("wheel:app") == planned["reason"] == "libs/app/needs.txt changed"

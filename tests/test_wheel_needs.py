@@ -101,3 +101,14 @@ def test_pinning_goes_on_past_a_bad_project_and_leaves_nothing_to_add(world: Wor
     assert world.read("buildlib.lock") == lock
     assert world.good("lock").out == "" and world.good("lock", "--upgrade").out == ""
     assert world.read("buildlib.lock") == lock
+
+
+def test_what_a_build_needs_has_to_be_a_package(world: World) -> None:
+    plugin(world)
+    user(world, "app", "our-backend")
+    world.library("other")
+    world.edit("libs/our-backend/pyproject.toml", "[build-system]", "[tool.uv]\npackage = false\n[build-system]")
+    run = world.doit()
+    said = "libs/app/pyproject.toml: its build needs our-backend, which is no package; let libs/our-backend"
+    assert run.code != 0 and said in run.err and "Traceback" not in run.err
+    assert run.word("wheel:other") == "built"

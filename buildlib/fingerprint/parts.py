@@ -28,8 +28,9 @@ def difference(before: Parts, now: Parts) -> str | None:
     return None
 
 
-_ORDER = ("action", "tool", "config", "file", "link", "git", "pin", "base", "upstream")
-"""Causes before effects: a new tool explains more than a file, a file of one's own more than another's output."""
+_ORDER = ("action", "tool", "file", "link", "config", "git", "pin", "base", "upstream")
+"""Causes before effects: a new tool explains more than a file, a file more than what was read in it, what is one's own
+more than another's output."""
 
 
 def _rank(name: str) -> tuple[int, str]:

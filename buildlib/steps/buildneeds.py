@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from buildlib.errors import BuildlibError
+from buildlib.workspace.graph import required_name
 from buildlib.workspace.model import Dependency, Project
 
 
@@ -43,8 +44,7 @@ def build_needs(requires: Iterable[str], projects: Mapping[str, Project]) -> Bui
 
 def local_name(requirement: str, projects: Mapping[str, Project]) -> str | None:
     """Return the name of the local project that a requirement asks for; None if it asks for somebody else's."""
-    said = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
-    name = re.sub(r"[-_.]+", "-", said[1]).lower() if said else ""
+    name = required_name(requirement)
     return name if name in projects else None
 
 

@@ -85,11 +85,15 @@ class Tools:
         """Return the names of the local projects whose wheels the build of `project` runs with, sorted.
 
         Raises:
-            BuildlibError: it would need itself.
+            BuildlibError: it would need itself, or one that is no package.
         """
         local = self._needs(project).local
         if local:
             check_acyclic(project, self.requires, self._projects)
+        for name in local:
+            if self._projects[name].package is False:
+                cause = f"its build needs {name}, which is no package"
+                raise BuildlibError(project.pyproject, cause, f"let {self._projects[name].pyproject} be one")
         return local
 
     def _needs(self, project: Project) -> BuildNeeds:

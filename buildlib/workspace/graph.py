@@ -3,6 +3,7 @@
 Knows projects as values. Reads nothing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -80,13 +81,25 @@ def _packages(workspace: Workspace) -> dict[str, Project]:
     then only names what the others share, or uv manages the workspace. A service is run from its sources.
     """
     undecided = {name for name, project in workspace.projects.items() if project.package is None}
-    needed = {d.name for p in workspace.projects.values() for d in _wanted(p, ("", *p.optional)) if d.name != p.name}
+    needed = {name for project in workspace.projects.values() for name in _needed(project) if name != project.name}
     projects = dict(workspace.projects)
     for name in undecided:
         project = projects[name]
         default = project.kind == "library" and project.path != "" and not workspace.is_uvs
         projects[name] = replace(project, package=name in needed or default)
     return projects
+
+
+def _needed(project: Project) -> Iterable[str]:
+    """Yield the names that `project` needs, to be built too."""
+    yield from (d.name for d in _wanted(project, ("", *project.optional)))
+    yield from filter(None, map(required_name, project.build_requires))
+
+
+def required_name(requirement: str) -> str:
+    """Return the name in a PEP 508 requirement, normalized (PEP 503); empty if there is none."""
+    said = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
+    return re.sub(r"[-_.]+", "-", said[1]).lower() if said else ""
 
 
 def _contradictions(workspace: Workspace) -> Iterable[tuple[str, Problem]]:
