@@ -42,6 +42,17 @@ def test_what_says_that_it_is_no_package_counts_more_than_a_build_system(world: 
     assert "app/app/__init__.py" in staged(world)
 
 
+def test_what_builds_an_application_at_the_root_is_not_in_it(world: World) -> None:
+    table = '[project]\nname = "top"\nversion = "1"\n[tool.buildlib]\nservices = ["."]\n'
+    world.write("pyproject.toml", table + world.read("pyproject.toml"))
+    world.write("buildlib.lock", "version = 1\n")
+    world.write("main.py", "")
+    world.good()
+    assert {p.name for p in world.path("dist/app").iterdir()} == {"main.py", "pyproject.toml"}
+    world.write("dodo.py", world.read("dodo.py") + "# a comment\n")
+    assert world.good().ran == []
+
+
 def test_only_files_of_the_application_are_its_inputs(world: World) -> None:
     world.library("lib")
     app = an_app(world, "lib")

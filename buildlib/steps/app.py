@@ -11,6 +11,9 @@ from buildlib.steps.workshop import Facts
 from buildlib.workspace.locks import lock_files
 from buildlib.workspace.model import Project
 
+RECIPES = (*lock_files(""), "buildlib.lock", "dodo.py")
+"""What lies beside an application to build it, besides its Dockerfiles."""
+
 TESTS = frozenset({"test", "tests", "conftest.py"})
 """What lies beside an application to test it: a changed test changes no image."""
 
@@ -18,7 +21,7 @@ TESTS = frozenset({"test", "tests", "conftest.py"})
 def sources(project: Project, facts: Facts) -> Mapping[str, str]:
     """Return the files of the application: path in `app/` → path in the workspace, both sorted.
 
-    All inputs of the project but tests, locks, Dockerfiles and hidden files at its top; and all that `inputs` in its
+    All inputs of the project but tests, what builds it and hidden files at its top; and all that `inputs` in its
     `[tool.buildlib]` names, whatever it is called. Links are followed: an image has no use for one that leads out.
 
     Raises:
@@ -38,7 +41,7 @@ def sources(project: Project, facts: Facts) -> Mapping[str, str]:
 def _is_beside(inner: str) -> bool:
     """Return whether a file lies beside the application rather than in it."""
     top, _, below = inner.partition("/")
-    return top.startswith(".") or top in TESTS or (not below and (top in lock_files("") or _is_recipe(top)))
+    return top.startswith(".") or top in TESTS or (not below and (top in RECIPES or _is_recipe(top)))
 
 
 def _is_recipe(name: str) -> bool:
