@@ -125,6 +125,13 @@ def plain(wheel: Wheel) -> Wheel:
     }
 
 
+def code(library: bytes, place: Path) -> bytes:
+    """Return a shared library without debug information, which holds the path that it was compiled in."""
+    place.write_bytes(library)
+    run("objcopy", "--strip-debug", "--remove-section=.note.gnu.build-id", place, cwd=place.parent)
+    return place.read_bytes()
+
+
 def requires(wheel: Wheel) -> list[str]:
     """Return the `Requires-Dist` lines of a wheel, sorted, without what follows a `;`."""
     metadata = next(data for name, (data, _) in wheel.items() if name.endswith(".dist-info/METADATA")).decode()
