@@ -145,11 +145,16 @@ def test_bytes_that_are_no_text_do_not_break_the_log(tmp_path: Path) -> None:
     assert run(tmp_path, "import os; os.write(1, b'a\\xffb')").log == "a\ufffdb"
 
 
-def test_a_failure_carries_the_whole_log_and_is_one_line(tmp_path: Path) -> None:
+def test_a_failure_carries_the_whole_log_and_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(ActionFailed) as raised:
         run(tmp_path, "print('line\\n' * 3); raise SystemExit(3)", directory="libs/a")
-    assert str(raised.value) == "libs/a: the build ended with exit code 3; see its output"
+    assert str(raised.value) == "libs/a: the build ended with exit code 3 (line); see its output"
     assert raised.value.detail == "line\n" * 3 + "\n"
+
+
+def test_a_failure_without_a_word_is_one_line_too(tmp_path: Path) -> None:
+    with pytest.raises(ActionFailed, match=r"^libs/a: the build ended with exit code 3; see its output$"):
+        run(tmp_path, "raise SystemExit(3)", directory="libs/a")
 
 
 def test_a_missing_output_is_a_failure_with_the_log(tmp_path: Path) -> None:

@@ -182,8 +182,16 @@ class LocalExecutor:
             raise ActionFailed(place, "the build was stopped", "run again", ended.log)
         if ended.status == MISSING_REQUIRES and (requires := _missing_requires(action, root)):
             raise MissingRequires(place, requires, ended.log)
-        how = f"ended with exit code {ended.status}" if ended.status > 0 else f"was killed by signal {-ended.status}"
+        how = f"was killed by signal {-ended.status}"
+        if ended.status > 0:
+            how = f"ended with exit code {ended.status}{_last_words(ended.log)}"
         raise ActionFailed(place, f"the build {how}", "see its output", ended.log)
+
+
+def _last_words(log: str) -> str:
+    """Return the last line of an output, in brackets: most tools say there why they failed."""
+    last = "".join(filter(str.isprintable, log.strip().rpartition("\n")[2])).strip()
+    return f" ({last[:200]})" if last else ""
 
 
 def _fill_command(action: Action, root: str, tools: Mapping[str, str]) -> Command:

@@ -151,4 +151,4 @@ def _check_name(wheel: str, project: Project) -> None:
         raise BuildlibError(project.path or ".", cause, "see PEP 427") from None
     if name != project.name:
         cause = f"its backend made a wheel of {name}, not {project.name}"
-        raise BuildlibError(project.pyproject, cause, "name the project once")
+        raise BuildlibError(project.pyproject, cause, "name the project once, where its [build-system] looks")
