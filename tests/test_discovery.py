@@ -315,3 +315,15 @@ def test_a_template_is_named_when_something_runs_or_is_listed_and_never_by_a_no_
     assert world.good().err == said and world.good("list").err == said
     assert world.good().err == ""
     assert settled(world).good().err == ""
+
+
+@pytest.mark.parametrize("module", ["", "whole/__init__.py", "src/whole.py"])
+def test_a_root_of_poetrys_without_a_module_only_gathers_and_is_no_package(world: World, module: str) -> None:
+    world.library("one")
+    table = '[tool.poetry]\nname = "whole"\nversion = "1"\n[tool.poetry.dependencies]\none = {path = "libs/one"}\n'
+    system = '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+    world.write("pyproject.toml", world.read("pyproject.toml") + table + system)
+    if module:
+        world.write(module, "")
+    tasks = world.good("list", "--all", "-q").out.split()
+    assert ("wheel:whole" in tasks) is bool(module) and "build:whole" in tasks

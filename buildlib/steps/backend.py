@@ -76,7 +76,9 @@ def build(step: Step, project: Project, bench: Bench, room: str) -> Made:
     wheels = [o.path for o in result.outputs if o.path.endswith(".whl")]
     if len(wheels) != 1:
         cause = f"its backend made {len(wheels)} wheels"
-        raise BuildlibError(project.path or ".", cause, "a backend makes exactly one (PEP 517)", result.log)
+        raise BuildlibError(
+            project.path or project.pyproject, cause, "a backend makes exactly one (PEP 517)", result.log
+        )
     with open(f"{top}/{wheels[0]}", "rb") as file:
         return Made(posixpath.basename(wheels[0]), file.read())
 
@@ -111,7 +113,7 @@ def _call(verb: str, step: Step, project: Project, bench: Bench, room: str) -> "
     except InputChanged as changed:
         raise Outdated(changed.place.removeprefix(prefix), changed.cause) from None
     except ActionFailed as failed:
-        error = ActionFailed(project.path or ".", failed.cause, failed.cure, failed.detail)
+        error = ActionFailed(project.path or project.pyproject, failed.cause, failed.cure, failed.detail)
         raise (explained(error, error.place, repository) if tools.asks_git(project) else error) from None
     return result, os.path.join(os.path.realpath(room), "root")
 

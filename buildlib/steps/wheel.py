@@ -148,7 +148,7 @@ def _check_name(wheel: str, project: Project) -> None:
         name = parse_wheel_filename(wheel)[0]
     except InvalidWheelFilename as error:
         cause = f"its backend made {wheel}, no valid wheel name ({error})"
-        raise BuildlibError(project.path or ".", cause, "see PEP 427") from None
+        raise BuildlibError(project.path or project.pyproject, cause, "see PEP 427") from None
     if name != project.name:
         cause = f"its backend made a wheel of {name}, not {project.name}"
         raise BuildlibError(project.pyproject, cause, "name the project once, where its [build-system] looks")

@@ -122,7 +122,18 @@ class _Reader:
             if data is not None and not named and _is_no_project(data):
                 return None
             return Project(name=likely_name(place, data or b""), path=place, kind=kind, problem=Problem.of(error))
-        return self.memo[key]
+        return self.memo[key] if place else self._root(self.memo[key])
+
+    def _root(self, project: Project) -> Project:
+        """Return the root; one of Poetry's without a module is no package (`poetry install --no-root`): it gathers."""
+        if not project.package or not project.backend.startswith("poetry."):
+            return project
+        poetry = parse_toml(project.pyproject, self.tree.read(project.pyproject)).get("tool", {}).get("poetry", {})
+        module = project.name.replace("-", "_")
+        places = [folder + name for folder in ("", "src/") for name in (module, f"{module}.py")]
+        self.looked |= {".", "src"}
+        there = any(self.tree.entry(path) or self.tree.is_directory(path) for path in places)
+        return project if there or "packages" in poetry else replace(project, package=False)
 
     def searched_root(self) -> Iterable[Project]:
         """Yield the root, if it is a project: what its path dependencies reach counts, those of its groups too.

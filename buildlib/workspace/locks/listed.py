@@ -242,7 +242,7 @@ def said_command(data: bytes, command: str) -> str:
         words = shlex.split(found[1]) if found and found[1].isprintable() else []
     except ValueError:
         words = []
-    return shlex.join(words) if words else command
+    return shlex.join(words) if words and "-" not in words else command  # what came from stdin is not to be had again
 
 
 def _folder(member: Member) -> str:
