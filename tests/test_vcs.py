@@ -154,3 +154,13 @@ def test_without_a_repository_or_a_commit_the_backends_error_comes_with_a_cure(w
     world.git("tag", "v0.5.0")
     world.good()
     assert version(world, plugin) == "0.5.0"
+
+
+def test_without_git_the_cure_is_to_install_it(world: World, tmp_path: Path) -> None:
+    project(world, "hv", "hv")
+    world.commit()
+    run = world.doit(environ={"PATH": str(tmp_path)})
+    assert run.code != 0
+    last = run.err.splitlines()[-1]
+    assert last.startswith("libs/hv: its version comes from git, which is not here (")
+    assert last.endswith("; install git")

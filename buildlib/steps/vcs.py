@@ -194,7 +194,11 @@ def _git(root: str, *arguments: str) -> bytes | None:
 
 def explained(error: BuildlibError, place: str, repository: Repository | None) -> BuildlibError:
     """Return the failure of a build that asks git, with what is likely to be missing and how to get it."""
-    if repository is None:
+    import shutil
+
+    if repository is None and shutil.which("git") is None:
+        cause, cure = "its version comes from git, which is not here", "install git"
+    elif repository is None:
         cause, cure = "its version comes from git, and there is no repository here", "run `git init`, commit and tag"
     elif not repository.commit:
         cause, cure = "its version comes from git, and there is no commit yet", "commit, and tag a version"
