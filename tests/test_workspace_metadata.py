@@ -175,7 +175,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_trouble() -> None:
         (HEAD + "[tool.buildlib.image]\nfiles = {x = 1}\n", "tool.buildlib.image.files has the wrong type"),
         (HEAD + "x = " + "[" * 2000 + "]" * 2000, "libs/a/pyproject.toml"),
         (HEAD + "x = " + "1" * 5000, "not valid TOML"),
-        ("[project]\nname = 'a'\n[tool.poetry]\ndependencies = 5\n", "a table has an unexpected shape"),
+        ("[project]\nname = 'a'\n[tool.poetry]\ndependencies = 5\n", "dependencies is not a table"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_with_a_place(text: str | bytes, said: str) -> None:
@@ -253,3 +253,34 @@ def test_poetrys_version_constraint_is_part_of_the_requirement() -> None:
     table = b'[tool.poetry]\nname = "a"\nversion = "1"\n[tool.poetry.dependencies]\nidna = "^3.2"\nsix = "*"\nlib = {path = "../b"}\n'
     project = read_metadata("libs/a", table, "library", RootConfig())
     assert project.requires == ("idna>=3.2,<4", "six", "lib")
+
+
+SYSTEM = '[build-system]\nrequires = []\nbuild-backend = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[project]\nname = "a"\n' + SYSTEM, '[project] has no version; add version = "…", or list it in dynamic'),
+        ('[project]\nname = "a"\nversion = "one"\n', "version 'one' is none; write one like \"1.2.0\" (PEP 440)"),
+        (
+            '[project]\nname = "a"\nversion = "1"\n[tool.uv]\nsources = []\n',
+            "sources is not a table; write it as [sources]",
+        ),
+        ('[tool.poetry]\nname = "a"\ndependencies = []\n', "dependencies is not a table; write it as [dependencies]"),
+    ],
+)
+def test_what_a_backend_would_say_in_a_traceback_is_said_in_one_line(text: str, said: str) -> None:
+    with pytest.raises(BuildlibError) as error:
+        read_metadata("libs/a", text.encode(), "library", RootConfig())
+    assert str(error.value) == f"libs/a/pyproject.toml: {said}"
+
+
+def test_a_project_of_poetrys_without_a_build_system_is_built_by_poetry_core() -> None:
+    text = b'[tool.poetry]\nname = "a"\nversion = "1.0"\n'
+    project = read_metadata("libs/a", text, "library", RootConfig())
+    assert (project.package, project.backend, project.build_requires) == (
+        True,
+        "poetry.core.masonry.api",
+        ("poetry-core",),
+    )

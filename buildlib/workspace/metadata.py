@@ -94,6 +94,7 @@ def read_metadata(path: str, data: bytes, kind: str, root: RootConfig) -> Projec
 
 def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: RootConfig) -> Project:
     tool = _table(raw, "tool", place)
+    _table(_table(tool, "uv", place), "sources", place)
     project, poetry = _table(raw, "project", place), _table(tool, "poetry", place)
     main, optional = _dependencies(project, poetry, place)
     system = _table(raw, "build-system", place)
@@ -101,8 +102,8 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         name=_name(path, project, poetry, place),
         path=path,
         kind=kind,
-        package=_is_package(raw, tool, poetry),
-        version="" if "poetry-dynamic-versioning" in tool else _version(project, poetry, place),
+        package=(package := _is_package(raw, tool, project, poetry)),
+        version="" if "poetry-dynamic-versioning" in tool else _version(project, poetry, package, place),
         dynamic=_dynamic(project, poetry, place),
         requires_python=_requires_python(project, poetry, place),
         requires=tuple(text for text, _ in main),
@@ -112,7 +113,7 @@ def _project(path: str, place: str, raw: Mapping[str, Any], kind: str, root: Roo
         members=frozenset(_members(_table(tool, "uv", place))),
         outside=tuple(_outside(path, project, poetry)),
         config=read_project(_own_settings(path, _table(tool, "buildlib", place)), place, root),
-        **_build_system(system, poetry, place),
+        **_build_system(system, project, poetry, place),
     )
 
 
@@ -151,18 +152,33 @@ def _name(path: str, project: Mapping[str, Any], poetry: Mapping[str, Any], plac
         raise BuildlibError(place, cause, "use letters, digits, '-', '_' and '.' (PEP 508)") from None
 
 
-def _is_package(raw: Mapping[str, Any], tool: Mapping[str, Any], poetry: Mapping[str, Any]) -> bool | None:
-    """Return what `package` (uv), `package-mode` (Poetry), else the build system says; None where nobody says it."""
+def _is_package(
+    raw: Mapping[str, Any], tool: Mapping[str, Any], project: Mapping[str, Any], poetry: Mapping[str, Any]
+) -> bool | None:
+    """Return what `package` (uv), `package-mode` (Poetry), else the build system says; None where nobody says it.
+
+    Poetry builds what has no build system too.
+    """
     said = tool.get("uv", {}).get("package", poetry.get("package-mode"))
     if isinstance(said, bool):
         return said
-    return True if "build-system" in raw else None
+    return True if "build-system" in raw or (poetry and not project) else None
 
 
-def _version(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> str:
-    """Return the version that the metadata says; empty where the backend works it out."""
+def _version(project: Mapping[str, Any], poetry: Mapping[str, Any], package: bool | None, place: str) -> str:
+    """Return the version that the metadata says; empty where the backend works it out, and where nobody needs one."""
+    from packaging.version import InvalidVersion, Version
+
+    if "version" in project.get("dynamic", ()):
+        return ""
     version = _string(project.get("version") or poetry.get("version") or "", place, "version")
-    return "" if "version" in project.get("dynamic", ()) else version
+    if package and project and not version:
+        raise BuildlibError(place, "[project] has no version", 'add version = "…", or list it in dynamic')
+    try:
+        Version(version or "0")
+    except InvalidVersion:
+        raise BuildlibError(place, f"version {version!r} is none", 'write one like "1.2.0" (PEP 440)') from None
+    return version
 
 
 def _dynamic(project: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> frozenset[str]:
@@ -191,7 +207,11 @@ def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], plac
     return "" if "" in alternatives else " || ".join(alternatives)
 
 
-def _build_system(system: Mapping[str, Any], poetry: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _build_system(
+    system: Mapping[str, Any], project: Mapping[str, Any], poetry: Mapping[str, Any], place: str
+) -> dict[str, Any]:
+    if not system and poetry and not project:  # PEP 518's default would not read Poetry's table
+        system = {"requires": ["poetry-core"], "build-backend": POETRY}
     if not system:
         return {}
     requires = _strings(system.get("requires"), place, "build-system.requires")
@@ -220,15 +240,15 @@ def _dependencies(
     project: Mapping[str, Any], poetry: Mapping[str, Any], place: str
 ) -> tuple[Requirements, dict[str, tuple[Dependency, ...]]]:
     main = [(text, _parsed(text, place)) for text in _strings(project.get("dependencies", []), place, "dependencies")]
-    optional = project.get("optional-dependencies", {})
+    optional = _table(project, "optional-dependencies", place)
     # As poetry-core has it: of what `[project]` lists, Poetry's table only says more, unless it is said to be dynamic.
     if "dependencies" in project.get("dynamic", ()) or not (main or optional):
         named = {d.name for _, d in main}
-        in_poetry = _poetry_dependencies(poetry.get("dependencies", {}), place)
+        in_poetry = _poetry_dependencies(_table(poetry, "dependencies", place), place)
         main += [(text, d) for text, d, is_optional in in_poetry if not is_optional and d.name not in named]
     extras = {
         _normal(extra): tuple(_parsed(text, place) for text in _strings(texts, place, f"the extra {extra}"))
-        for extra, texts in {**poetry.get("extras", {}), **optional}.items()
+        for extra, texts in {**_table(poetry, "extras", place), **optional}.items()
     }
     return main, extras
 
