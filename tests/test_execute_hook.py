@@ -27,7 +27,7 @@ def build(tmp_path: Path, files: dict[str, str], *more: str, backend: str = "own
 
 def fail(tmp_path: Path, files: dict[str, str], *more: str, backend: str = "own") -> str:
     """The log of a build that fails."""
-    with pytest.raises(ActionFailed, match="exit code 1;") as raised:
+    with pytest.raises(ActionFailed, match=r"exit code 1\b") as raised:
         build(tmp_path, files, *more, backend=backend)
     return raised.value.detail
 
