@@ -32,7 +32,7 @@ def relock(project: Project, facts: Facts, compiled: Compile) -> str:
             there stays.
     """
     path = project.inner(LOCK)
-    if project.config.lock != "auto" or project.problem is not None or not _lacks(project, facts, path):
+    if not _lacks(project, facts, path):
         return ""
     local = facts.workspace.projects.keys()
     wanted = sorted({str(d) for d in graph.needs(facts.workspace, project.name) if d.name not in local})

@@ -128,17 +128,19 @@ class Session:
     def _relocked(self, workspace: Workspace) -> Workspace:
         """Return `workspace` once each service with `lock = "auto"` has a lock that fits."""
         projects = dict(workspace.projects)
-        for name, project in projects.items() if self.acts else ():
-            if project.kind != "service" or project.config.lock != "auto":
-                continue
+        services = [p for p in projects.values() if p.kind == "service" and p.config.lock == "auto" and not p.problem]
+        if not (self.acts and services):
+            return workspace
+        facts, compiled = self._facts(workspace), compiler(os.environ, self._cache)
+        for project in services:
             try:
-                written = relock(project, self._facts(workspace), compiler(os.environ, self._cache))
+                written = relock(project, facts, compiled)
             except BuildlibError as error:
-                projects[name] = replace(project, problem=Problem.of(error))
+                projects[project.name] = replace(project, problem=Problem.of(error))
                 continue
             if written:
                 self.tree.look_again([written], project.path)
-                said.err(f"{written}: locked what {name} needs; commit it")
+                said.err(f"{written}: locked what {project.name} needs; commit it")
         return replace(workspace, projects=projects)
 
     def _facts(self, workspace: Workspace) -> Facts:
